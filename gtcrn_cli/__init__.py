@@ -1,0 +1,3 @@
+"""gtcrn: removes noise from speech in real time."""
+
+__version__ = "0.1.0"

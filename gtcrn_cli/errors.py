@@ -1,0 +1,24 @@
+"""The one exception that a user is meant to see."""
+
+
+class UserError(Exception):
+    """Something the user can put right: what went wrong and what to do, in one line.
+
+    The command line prints it on stderr and exits with 1. Anything else that escapes is a bug and
+    keeps its traceback.
+    """
+
+
+class MissingExtraError(UserError):
+    """An optional dependency is not installed.
+
+    Parameters
+    ----------
+    what
+        What needs it, as the user knows it: ``"the torch engine"``.
+    extra
+        The extra of the package that brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an extra: pip install 'gtcrn-cli[{extra}]'")
