@@ -1,0 +1,5 @@
+"""`python -m gtcrn_cli`."""
+
+from .cli import main
+
+main()

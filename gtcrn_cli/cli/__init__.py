@@ -1,0 +1,51 @@
+"""The command line: parse, call one function, report. One module for each command.
+
+Command modules import what they run inside the command's function: `gtcrn --help` must answer at
+once, and most of the packages behind the commands take longer to import than that.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import UserError
+from . import models
+
+app = typer.Typer(
+    name="gtcrn",
+    help="Remove noise from speech in real time: files, folders, pipes and the microphone.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gtcrn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _gtcrn(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line; what a user can put right ends in one line on stderr and exit 1."""
+    try:
+        app()
+    except UserError as error:
+        print(f"gtcrn: {error}", file=sys.stderr)
+        sys.exit(1)
