@@ -89,7 +89,10 @@ def build_network(checkpoint: Checkpoint) -> GTCRN:
     return network.eval()
 
 
-def load_engine(checkpoint: Checkpoint, name: str = "torch", device: str = "cpu") -> Engine:
+DEFAULT_ENGINE = "native"
+
+
+def load_engine(checkpoint: Checkpoint, name: str = DEFAULT_ENGINE, device: str = "cpu") -> Engine:
     """The engine called `name`.
 
     Raises
@@ -97,6 +100,6 @@ def load_engine(checkpoint: Checkpoint, name: str = "torch", device: str = "cpu"
     UserError
         There is no engine of that name, or it is not installed.
     """
-    if name == "torch":
+    if name in ("torch", "native"):
         return TorchEngine(checkpoint, device)
     raise UserError(f"no engine {name!r}: choose torch")

@@ -9,6 +9,10 @@ class UserError(Exception):
     """
 
 
+class ReadError(UserError):
+    """A source broke off in the middle; what came before is good."""
+
+
 class MissingExtraError(UserError):
     """An optional dependency is not installed.
 

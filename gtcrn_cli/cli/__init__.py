@@ -6,7 +6,9 @@ once, and most of the packages behind the commands take longer to import than th
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ import typer
 from .. import __version__
 from ..errors import UserError
 from . import models
+from .denoise import EXAMPLES, denoise
 
 app = typer.Typer(
     name="gtcrn",
@@ -39,11 +42,18 @@ def _gtcrn(
     pass
 
 
+app.command(epilog=EXAMPLES)(denoise)
 app.add_typer(models.app, name="models")
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    """End by an exception, so that a half-written output is removed on the way out."""
+    raise SystemExit(128 + signum)
 
 
 def main() -> None:
     """Run the command line; what a user can put right ends in one line on stderr and exit 1."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except UserError as error:

@@ -1,0 +1,154 @@
+"""`gtcrn denoise`: one file or stream."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import (
+    AttenLimit,
+    Channels,
+    ChannelsChoice,
+    Device,
+    EngineName,
+    HighBand,
+    HighBandChoice,
+    Model,
+    Quiet,
+    Strength,
+    engine_of,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from ..pipeline import Progress, Summary
+
+WRITING = "How to write"
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gtcrn denoise talk.wav clean.wav\n
+  gtcrn denoise --atten-limit 20 --high-band keep song.flac out.flac\n
+  gtcrn denoise talk.mp3 - | aplay\n
+  ffmpeg -i talk.mp4 -f s16le -ar 48000 -ac 2 - | gtcrn denoise --raw s16le:48000:2 - out.wav
+"""
+
+
+def denoise(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="INPUT", help="A sound file, or - for stdin.", show_default=False),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUTPUT", help="The enhanced file, or - for stdout.", show_default=False
+        ),
+    ],
+    strength: Strength = None,
+    atten_limit: AttenLimit = None,
+    high_band: HighBand = HighBandChoice.gate,
+    channels: Channels = ChannelsChoice.independent,
+    model: Model = "gtcrn",
+    engine: EngineName = "native",
+    device: Device = "cpu",
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            show_default="by the file name",
+            help="Container: wav, flac, ogg, opus, mp3, aiff, caf, ...",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    subtype: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the input's",
+            help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ...",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel=WRITING),
+    ] = False,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENC:RATE:CHANNELS",
+            help="The input is headerless PCM, like s16le:48000:2; so is what goes to stdout.",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print a summary as JSON (on stderr when the sound goes to stdout)."
+        ),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove the noise from a recording: same length, same rate, same format, in time with it."""
+    settings = settings_of(strength, atten_limit, high_band, channels)
+
+    from .. import pipeline
+    from ..files import RawFormat
+
+    with _progress_bar(visible=sys.stderr.isatty() and not quiet and not as_json) as progress:
+        summary = pipeline.denoise(
+            source,
+            target,
+            engine_of(model, engine, device),
+            settings,
+            pipeline.Output(format_name, subtype, overwrite),
+            RawFormat.parse(raw) if raw else None,
+            progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(summary.to_dict()), err=target == "-")
+    elif not quiet:
+        _report(summary)
+
+
+def _report(summary: Summary) -> None:
+    """On a terminal what was done; always what the user should know about it."""
+    for note in summary.notes:
+        typer.echo(f"gtcrn: {summary.output}: {note}", err=True)
+    if sys.stderr.isatty():
+        typer.echo(
+            f"{summary.output}: {summary.duration_s:.1f} s in {summary.elapsed_s:.1f} s "
+            f"({summary.speed:.0f}x real time), level {summary.level_in_db:.1f} -> "
+            f"{summary.level_out_db:.1f} dB",
+            err=True,
+        )
+
+
+@contextmanager
+def _progress_bar(visible: bool) -> Iterator[Progress | None]:
+    """A bar with speed and time left on stderr; nothing where it is not `visible`."""
+    if not visible:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[speed]:>6.0f}x real time"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, speed=0)
+
+        def advance(seconds: float, total: float | None) -> None:
+            bar.update(task, advance=seconds, total=total, speed=bar.tasks[0].speed or 0)
+
+        yield advance

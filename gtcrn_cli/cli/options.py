@@ -1,0 +1,117 @@
+"""Options that several commands share, so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..engines import Engine
+    from ..enhancer import Settings
+
+
+class HighBandChoice(str, Enum):
+    """Choices of --high-band."""
+
+    gate = "gate"
+    keep = "keep"
+    mute = "mute"
+
+
+class ChannelsChoice(str, Enum):
+    """Choices of --channels."""
+
+    independent = "independent"
+    linked = "linked"
+
+
+ENHANCING = "How to enhance"
+
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        show_default="1",
+        help="How much of the noise to remove: 0 none, 1 all.",
+        rich_help_panel=ENHANCING,
+    ),
+]
+AttenLimit = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="DB",
+        show_default="no limit",
+        help="Lower noise by no more than this; another way to give the strength.",
+        rich_help_panel=ENHANCING,
+    ),
+]
+HighBand = Annotated[
+    HighBandChoice,
+    typer.Option(
+        help="Above 8 kHz: follow the mask of 4-8 kHz, keep all, or mute.",
+        rich_help_panel=ENHANCING,
+    ),
+]
+Channels = Annotated[
+    ChannelsChoice,
+    typer.Option(
+        help="Each channel on its own, or one mask for all (keeps the stereo image).",
+        rich_help_panel=ENHANCING,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A model that 'gtcrn models' lists, or a model file.",
+        rich_help_panel=ENHANCING,
+    ),
+]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What runs the network: 'native', or 'torch'.",
+        rich_help_panel=ENHANCING,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where the torch engine runs, for example 'cuda'.", rich_help_panel=ENHANCING
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+
+
+def settings_of(
+    strength: float | None,
+    atten_limit: float | None,
+    high_band: HighBandChoice,
+    channels: ChannelsChoice,
+) -> Settings:
+    """The settings that these options ask for."""
+    from ..enhancer import Settings, strength_of_limit
+
+    if strength is not None and atten_limit is not None:
+        raise typer.BadParameter("--strength and --atten-limit say the same thing: give one")
+    if atten_limit is not None:
+        strength = strength_of_limit(atten_limit)
+    return Settings(
+        1.0 if strength is None else strength,
+        high_band.value,
+        channels is ChannelsChoice.linked,
+    )
+
+
+def engine_of(model: str, engine: str, device: str) -> Engine:
+    """The engine that these options ask for, its model loaded."""
+    from ..checkpoint import load_model
+    from ..engines import load_engine
+
+    return load_engine(load_model(model), engine, device)

@@ -1,0 +1,221 @@
+"""`Enhancer`: samples in, enhanced samples out, aligned and of the same length.
+
+    enhancer = Enhancer(load_engine(load_model()), sample_rate=48_000, channels=2)
+    for block in source:
+        sink.write(enhancer.push(block))
+    sink.write(enhancer.flush())
+
+Everything a user can turn is a gain on the noisy spectrum, beside the mask and in the same frame.
+What is kept of the noise is therefore in phase with the enhanced speech, whatever the setting.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from .config import BINS
+from .engines import Engine, State
+from .errors import UserError
+from .spectrum import STFT, Samples, Spectrum, network_bins
+
+HighBand = Literal["gate", "keep", "mute"]
+
+MAX_CHANNELS = 64
+LOUDEST = 1e5  # 100 dB above full scale: beyond that a "sample" is damage, not sound
+PIECE_FRAMES = 128  # frames at a time: bounds memory however long a pushed block is
+
+GATE_BINS = slice(BINS // 2, BINS)  # 4-8 kHz: what the gain above 8 kHz is drawn from
+GATE_RELEASE = 4  # frames (64 ms) over which the gate closes
+
+
+def strength_of_limit(atten_limit_db: float) -> float:
+    """The strength at which noise is lowered by at most `atten_limit_db`.
+
+    Of noise that the network removes wholly, ``1 - strength`` stays: ``10^(-dB/20)``.
+    """
+    if not atten_limit_db >= 0:
+        raise UserError(f"an attenuation limit of {atten_limit_db} dB is below 0")
+    return 1.0 - 10.0 ** (-atten_limit_db / 20.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to enhance, apart from the model.
+
+    Attributes
+    ----------
+    strength
+        0 leaves the input as it is, 1 removes all the noise that the network finds; in between,
+        ``1 - strength`` of it stays.
+    high_band
+        What happens above 8 kHz, where the network is deaf: ``gate`` follows what the mask does
+        at 4-8 kHz, so that hiss goes and sibilants stay; ``keep``; ``mute``.
+    linked
+        One mask from the mean of all channels for each of them, so that the stereo image stays
+        where it was. Otherwise every channel is enhanced on its own.
+    """
+
+    strength: float = 1.0
+    high_band: HighBand = "gate"
+    linked: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UserError(f"a strength of {self.strength} is outside of 0-1")
+        if self.high_band not in get_args(HighBand):
+            raise UserError(f"no high band {self.high_band!r}: gate, keep or mute")
+
+
+class Enhancer:
+    """Removes noise from one stream of speech, block by block.
+
+    Parameters
+    ----------
+    engine
+        Runs the network; may be shared by any number of enhancers.
+    sample_rate
+        In Hz, 8,000 to 192,000.
+    channels
+        1 to 64.
+    settings
+        How; may be replaced while the stream runs (but for `linked`).
+
+    Attributes
+    ----------
+    latency
+        In samples, one window: the longest time from a sample's entry to its exit.
+    replaced
+        Samples so far that were no sound (NaN, infinite, beyond 100 dB full scale) and that
+        silence took the place of.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sample_rate: int,
+        channels: int = 1,
+        settings: Settings | None = None,
+    ) -> None:
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise UserError(f"{channels} channels: gtcrn takes 1 to {MAX_CHANNELS}")
+        self.engine = engine
+        self.channels = channels
+        self.settings = settings or Settings()
+        self._linked = self.settings.linked and channels > 1
+        self._stft = STFT(sample_rate)
+        self.reset()
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self._stft.sample_rate
+
+    @property
+    def latency(self) -> int:
+        """In samples: one window."""
+        return self._stft.window
+
+    @property
+    def hop(self) -> int:
+        """In samples: the block length at which every push completes exactly one frame."""
+        return self._stft.hop
+
+    def reset(self) -> None:
+        """Forget the stream: the next block starts a new one, in silence."""
+        self._analysis: Samples | None = None
+        self._network: State | None = None
+        self._gate: Samples | None = None
+        self._synthesis: Samples | None = None
+        self._taken = 0  # samples pushed
+        self._given = 0  # samples returned
+        self.replaced = 0
+
+    def push(self, block: Samples) -> Samples:
+        """Take in a block and return what it completes.
+
+        Parameters
+        ----------
+        block
+            Samples ``[N, C]`` of any length N >= 0.
+
+        Returns
+        -------
+        Samples ``[M, C]`` that follow those returned before; the first is the stream's first.
+        How long M is depends on the hops completed, what is in it does not.
+        """
+        if block.ndim != 2 or block.shape[1] != self.channels:
+            raise ValueError(f"a block of shape {block.shape}, not [N, {self.channels}]")
+        self._taken += len(block)
+        return self._advance(self._sound_only(np.asarray(block, np.float32)))
+
+    def flush(self) -> Samples:
+        """End the stream: return its remaining samples, and be ready for a new one."""
+        # Frame t completes the samples before t * hop, so the last sample needs this many frames:
+        frames = math.ceil(self._taken / self._stft.hop) + 1
+        missing = frames * self._stft.hop - self._taken
+        left = self._taken - self._given
+        rest = self._advance(np.zeros((missing, self.channels), np.float32))[:left]
+        replaced = self.replaced
+        self.reset()
+        self.replaced = replaced
+        return rest
+
+    def _sound_only(self, block: Samples) -> Samples:
+        """One NaN would stay in the recurrent state for ever."""
+        if np.abs(block).max(initial=0) <= LOUDEST:  # false for NaN as well
+            return block
+        sound = np.abs(block) <= LOUDEST
+        self.replaced += int(np.count_nonzero(~sound))
+        return np.where(sound, block, np.float32(0))
+
+    def _advance(self, block: Samples) -> Samples:
+        piece = PIECE_FRAMES * self._stft.hop
+        pieces = [self._enhance(block[i : i + piece]) for i in range(0, len(block), piece)]
+        enhanced = np.concatenate(pieces) if pieces else block[:0]
+        self._given += len(enhanced)
+        return enhanced
+
+    def _enhance(self, block: Samples) -> Samples:
+        starts = self._synthesis is None
+        spectrum, self._analysis = self._stft.analyze(block, self._analysis)  # [C, T, bins]
+        if spectrum.shape[1] == 0:
+            return block[:0]
+        self._apply_mask(spectrum)
+        enhanced, self._synthesis = self._stft.synthesize(spectrum, self._synthesis)
+        # The first frame completes only the hop before the stream's first sample.
+        return enhanced[self._stft.hop :] if starts else enhanced
+
+    def _apply_mask(self, spectrum: Spectrum) -> None:
+        """Multiply with the mask, in place; also above 8 kHz, as the settings say."""
+        noisy = spectrum.mean(axis=0, keepdims=True) if self._linked else spectrum
+        noisy = network_bins(noisy)  # [C or 1, T, 257]
+        mask, self._network = self.engine.mask(noisy, self._network)
+        floor = np.float32(1 - self.settings.strength)
+        strength = np.float32(self.settings.strength)
+
+        if spectrum.shape[-1] > BINS:
+            spectrum[..., BINS:] *= floor + strength * self._high_band_gain(noisy, mask)
+        low = spectrum[..., :BINS]
+        low *= floor + strength * mask[..., : low.shape[-1]]
+
+    def _high_band_gain(self, noisy: Spectrum, mask: Spectrum) -> Samples:
+        """The gain above 8 kHz: ``[C, T, 1]``."""
+        channels, count, _ = noisy.shape
+        if self.settings.high_band != "gate":
+            open_wide = self.settings.high_band == "keep"
+            return np.full((channels, count, 1), open_wide, np.float32)
+        energy = np.square(np.abs(noisy[..., GATE_BINS]))
+        kept = energy * np.square(np.abs(mask[..., GATE_BINS]))
+        ratio = np.sqrt((kept.sum(-1) + 1e-12) / (energy.sum(-1) + 1e-12))  # [C, T]
+        ratio = np.minimum(ratio, 1)
+        if self._gate is None:
+            self._gate = np.zeros((channels, GATE_RELEASE - 1), np.float32)
+        recent = np.concatenate([self._gate, ratio], axis=1)
+        self._gate = recent[:, count:]
+        mean = np.lib.stride_tricks.sliding_window_view(recent, GATE_RELEASE, axis=1).mean(-1)
+        # Opens at once, so that no sibilant loses its onset; closes over a few frames.
+        return np.maximum(ratio, mean)[..., None]

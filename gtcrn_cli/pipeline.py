@@ -1,0 +1,256 @@
+"""From a source through an `Enhancer` into a sink: the one loop behind files, pipes and batches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from .engines import Engine
+from .enhancer import PIECE_FRAMES, Enhancer, Settings
+from .errors import ReadError, UserError
+from .files import FileSink, FileSource, RawFormat, encoding_for, require_distinct, require_free
+from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
+from .spectrum import Samples
+
+Progress = Callable[[float, "float | None"], None]  # seconds done since last time, seconds in all
+
+SILENCE_DB = -120.0  # what a level is called when there is nothing
+
+
+class Source(Protocol):
+    """Where samples come from."""
+
+    name: str
+    sample_rate: int
+    channels: int
+    length: int | None  # samples; None where nobody knows before the end
+
+    def blocks(self, size: int) -> Iterator[Samples]:
+        """Samples ``[N, C]``, N at most `size`, until the end.
+
+        Raises
+        ------
+        ReadError
+            The rest cannot be read.
+        """
+        ...
+
+
+class Sink(Protocol):
+    """Where samples go. Used as a context: left well it keeps its output, else it leaves none."""
+
+    name: str
+    clips: bool  # whether it cannot hold samples beyond full scale
+
+    def write(self, block: Samples) -> None:
+        """Append samples ``[N, C]``."""
+        ...
+
+    def keep_partial(self) -> str:
+        """End early and keep what is there under a name that says so, which is returned."""
+        ...
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass
+class Level:
+    """Running level of a signal."""
+
+    energy: float = 0.0
+    count: int = 0
+
+    def add(self, block: Samples) -> None:
+        """Count in a block."""
+        self.energy += float(np.vdot(block, block))
+        self.count += block.size
+
+    @property
+    def db(self) -> float:
+        """Root mean square so far in dB relative to full scale, at least -120."""
+        if self.energy == 0:
+            return SILENCE_DB
+        return max(SILENCE_DB, 10 * math.log10(self.energy / self.count))
+
+
+@dataclass
+class Summary:
+    """What a run did, for people and machines."""
+
+    input: str
+    output: str
+    sample_rate: int
+    channels: int
+    duration_s: float = 0.0
+    elapsed_s: float = 0.0
+    level_in_db: float = SILENCE_DB
+    level_out_db: float = SILENCE_DB
+    clipped: int = 0
+    replaced: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio per second of work."""
+        return self.duration_s / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def removed_db(self) -> float:
+        """How much lower the output's level is."""
+        return self.level_in_db - self.level_out_db
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, rounded to what means something."""
+        facts = asdict(self) | {"speed": self.speed, "removed_db": self.removed_db}
+        return {k: round(v, 3) if isinstance(v, float) else v for k, v in facts.items()}
+
+
+@dataclass(frozen=True)
+class Output:
+    """How an output is written where it shall not be like its input.
+
+    Attributes
+    ----------
+    format, subtype
+        By libsndfile's names, in any case; ``None`` takes them from file name and input.
+    overwrite
+        Replace an existing file.
+    """
+
+    format: str | None = None
+    subtype: str | None = None
+    overwrite: bool = False
+
+
+def denoise(
+    source: str,
+    target: str,
+    engine: Engine,
+    settings: Settings | None = None,
+    output: Output | None = None,
+    raw: RawFormat | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Enhance one file or stream: all that `gtcrn denoise` does.
+
+    Parameters
+    ----------
+    source, target
+        Paths; ``-`` is stdin or stdout.
+    engine, settings
+        What enhances, and how.
+    output
+        How `target` is written.
+    raw
+        What comes from `source`, where it has no header.
+    progress
+        Called as the work goes on.
+
+    Raises
+    ------
+    UserError
+        Anything a user can put right; `target` is then as it was.
+    """
+    output = output or Output()
+    if target != "-":
+        require_distinct(source, target)
+        require_free(target, output.overwrite)
+    opened: FileSource | PipeSource
+    if source == "-":
+        opened = open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)  # noqa: SIM115
+    else:
+        opened = FileSource(source, raw)
+    encoding = encoding_for(target, opened.encoding, output.format, output.subtype)
+    enhancer = Enhancer(engine, opened.sample_rate, opened.channels, settings)
+    sink: FileSink | PipeSink
+    if target == "-":
+        stdout = open(1, "wb", closefd=False)  # noqa: SIM115
+        sink = open_pipe_sink(stdout, opened.sample_rate, opened.channels, encoding)
+    else:
+        sink = FileSink(
+            target,
+            opened.sample_rate,
+            opened.channels,
+            encoding,
+            length=opened.length,
+            overwrite=output.overwrite,
+        )
+    summary = run(opened, enhancer, sink, progress)
+    if sink.lost_tags:
+        summary.notes.append(f"{encoding.format} holds no tags: {', '.join(sink.lost_tags)} lost")
+    if summary.clipped:
+        summary.notes.append(f"{summary.clipped} samples clipped: --subtype FLOAT would keep them")
+    if summary.replaced:
+        summary.notes.append(
+            f"{summary.replaced} samples were no sound (NaN, infinite) and became silence"
+        )
+    return summary
+
+
+def run(
+    source: Source,
+    enhancer: Enhancer,
+    sink: Sink,
+    progress: Progress | None = None,
+) -> Summary:
+    """Enhance all of `source` into `sink`.
+
+    Parameters
+    ----------
+    source, enhancer, sink
+        Of the same sample rate and channel count.
+    progress
+        Called after every block.
+
+    Raises
+    ------
+    UserError
+        The source cannot be read to its end (what was finished is kept under the name in the
+        message) or the sink cannot be written (nothing is kept).
+    """
+    start = time.perf_counter()
+    level_in, level_out = Level(), Level()
+    summary = Summary(source.name, sink.name, source.sample_rate, source.channels)
+    total_s = None if source.length is None else source.length / source.sample_rate
+    samples = 0
+
+    def put(block: Samples) -> None:
+        level_out.add(block)
+        if sink.clips:
+            summary.clipped += int(np.count_nonzero(np.abs(block) > 1))
+        sink.write(block)
+
+    with sink:
+        try:
+            for block in source.blocks(PIECE_FRAMES * enhancer.hop):
+                samples += len(block)
+                put(enhancer.push(block))
+                level_in.add(np.nan_to_num(block, posinf=0, neginf=0))
+                if progress:
+                    progress(len(block) / source.sample_rate, total_s)
+            put(enhancer.flush())
+        except ReadError as error:
+            if samples == 0:
+                raise
+            put(enhancer.flush())
+            seconds = samples / source.sample_rate
+            raise UserError(f"{error}; the first {seconds:.1f} s: {sink.keep_partial()}") from None
+
+    summary.duration_s = samples / source.sample_rate
+    summary.elapsed_s = time.perf_counter() - start
+    summary.level_in_db, summary.level_out_db = level_in.db, level_out.db
+    summary.replaced = enhancer.replaced
+    return summary
