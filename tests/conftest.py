@@ -1,0 +1,74 @@
+"""Recordings and models that the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gtcrn_cli.checkpoint import Checkpoint, import_model, load_model
+
+PROJECT = Path(__file__).parent.parent
+REFERENCE = PROJECT.parent / "shared" / "reference"
+
+
+def si_sdr_db(estimate: np.ndarray, target: np.ndarray) -> float:
+    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019), equation 3."""
+    estimate, target = estimate.ravel().astype(float), target.ravel().astype(float)
+    scaled = target * np.dot(estimate, target) / np.dot(target, target)
+    return float(10 * np.log10(np.sum(scaled**2) / np.sum((estimate - scaled) ** 2)))
+
+
+def agreement_db(signal: np.ndarray, reference: np.ndarray) -> float:
+    """Energy of the reference over that of the difference."""
+    length = min(len(signal), len(reference))
+    difference = signal[:length] - reference[:length]
+    return float(10 * np.log10(np.sum(reference[:length] ** 2) / np.sum(difference**2)))
+
+
+@pytest.fixture(autouse=True)
+def _own_data_dir(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's models stay out of the tests, and the tests out of the user's models."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="session")
+def noisy_path() -> Path:
+    """The example recording: 6.5 s, 16 kHz, mono."""
+    return PROJECT / "examples" / "noisy.wav"
+
+
+@pytest.fixture(scope="session")
+def noisy(noisy_path: Path) -> np.ndarray:
+    """The example recording, ``[N, 1]`` at 16 kHz."""
+    return soundfile.read(noisy_path, dtype="float32", always_2d=True)[0]
+
+
+@pytest.fixture(scope="session")
+def clean() -> np.ndarray:
+    """What the example recording is without its noise."""
+    path = PROJECT / "examples" / "clean.wav"
+    return soundfile.read(path, dtype="float32", always_2d=True)[0]
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Checkpoint:
+    """The default model."""
+    return load_model()
+
+
+@pytest.fixture(scope="session", params=["dns3", "vctk"])
+def published(request: pytest.FixtureRequest) -> tuple[Checkpoint, np.ndarray, np.ndarray]:
+    """A published checkpoint, the reference recording, and what the one makes of the other."""
+    if not REFERENCE.is_dir():
+        pytest.skip("the published checkpoints are not beside the project (../shared/reference)")
+    checkpoint = import_model(REFERENCE / f"model_trained_on_{request.param}.tar")
+    noisy, enhanced = (
+        soundfile.read(REFERENCE / name, dtype="float32", always_2d=True)[0]
+        for name in ("noisy.wav", f"enhanced_{request.param}.wav")
+    )
+    return checkpoint, noisy, enhanced
