@@ -172,10 +172,12 @@ def import_model(path: Path) -> Checkpoint:
         import torch
     except ImportError:
         raise MissingExtraError("reading a published .tar checkpoint", "torch") from None
+    broken = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)
+    foreign = (KeyError, IndexError, TypeError, AttributeError)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = {name: tensor.numpy() for name, tensor in content["model"].items()}
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, AttributeError):
+    except (*broken, *foreign):
         raise UserError(f"{path} is neither a gtcrn model nor a published checkpoint") from None
     checkpoint = Checkpoint(
         {name: w for name, w in weights.items() if w.dtype == np.float32},

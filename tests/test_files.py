@@ -1,0 +1,247 @@
+"""Sound files: every format, nothing lost, nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from gtcrn_cli.errors import ReadError, UserError
+from gtcrn_cli.files import (
+    Encoding,
+    FileSink,
+    FileSource,
+    encoding_for,
+    require_distinct,
+)
+
+KEPT = [
+    ("a.wav", "WAV", "PCM_16"),
+    ("a.wav", "WAV", "FLOAT"),
+    ("a.wav", "WAVEX", "PCM_24"),
+    ("a.wav", "RF64", "PCM_16"),
+    ("a.w64", "W64", "PCM_16"),
+    ("a.flac", "FLAC", "PCM_24"),
+    ("a.ogg", "OGG", "VORBIS"),
+    ("a.opus", "OGG", "OPUS"),
+    ("a.mp3", "MP3", "MPEG_LAYER_III"),
+    ("a.aiff", "AIFF", "PCM_16"),
+    ("a.caf", "CAF", "ALAC_16"),
+    ("a.au", "AU", "PCM_16"),
+]
+TAGGED = ("WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF")
+
+
+def write(path: Path, samples: np.ndarray, encoding: Encoding, rate: int = 48_000) -> None:
+    with FileSink(path, rate, samples.shape[1], encoding, length=len(samples)) as sink:
+        for start in range(0, len(samples), 1000):
+            sink.write(samples[start : start + 1000])
+
+
+def read(path: Path) -> tuple[np.ndarray, FileSource]:
+    source = FileSource(path)
+    return np.concatenate([*source.blocks(777), np.zeros((0, source.channels))]), source
+
+
+@pytest.fixture
+def samples() -> np.ndarray:
+    return 0.1 * np.random.default_rng(0).standard_normal((9_999, 2), np.float32)
+
+
+@pytest.mark.parametrize(("name", "format_name", "subtype"), KEPT)
+def test_format_subtype_length_and_tags_are_kept(
+    tmp_path: Path, samples: np.ndarray, name: str, format_name: str, subtype: str
+):
+    tags = {"title": "Tïtle", "artist": "Ann"} if format_name in TAGGED else {}
+    write(tmp_path / name, samples, Encoding(format_name, subtype, tags=tags))
+    (tmp_path / "out").mkdir()
+    first, source = read(tmp_path / name)
+    target = tmp_path / "out" / name
+    write(target, first, encoding_for(target, source.encoding), source.sample_rate)
+    second, result = read(target)
+    assert (result.encoding.format, result.encoding.subtype) == (format_name, subtype)
+    assert result.sample_rate == source.sample_rate
+    assert second.shape == first.shape == samples.shape
+    assert tags.items() <= result.encoding.tags.items()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "expected"),
+    [
+        (("MP3", "MPEG_LAYER_III"), "a.wav", ("WAV", "PCM_16")),
+        (("OGG", "VORBIS"), "a.opus", ("OGG", "OPUS")),
+        (("WAV", "FLOAT"), "a.flac", ("FLAC", "PCM_24")),
+        (("WAV", "PCM_24"), "a.flac", ("FLAC", "PCM_24")),
+        (("FLAC", "PCM_16"), "a.wav", ("WAV", "PCM_16")),
+        (("WAV", "PCM_16"), "a.mp3", ("MP3", "MPEG_LAYER_III")),
+        (("FLAC", "PCM_24"), "-", ("WAV", "PCM_24")),
+    ],
+)
+def test_another_format_gets_the_nearest_subtype(
+    source: tuple[str, str], name: str, expected: tuple[str, str]
+):
+    encoding = encoding_for(name, Encoding(*source))
+    assert (encoding.format, encoding.subtype) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a.xyz", None, None), "--format"),
+        (("noending", None, None), "--format"),
+        (("a.wav", "avi", None), "no format"),
+        (("a.flac", None, "FLOAT"), "no subtype"),
+        (("a.wav", None, "PCM_13"), "no subtype"),
+    ],
+)
+def test_impossible_encodings_are_told(arguments: tuple, message: str):
+    name, format_name, subtype = arguments
+    with pytest.raises(UserError, match=message):
+        encoding_for(name, Encoding(), format_name, subtype)
+
+
+def test_a_format_that_cannot_hold_the_samples_leaves_nothing(tmp_path: Path):
+    with pytest.raises(UserError, match="44100 Hz"):
+        FileSink(tmp_path / "a.opus", 44_100, 1, Encoding("OGG", "OPUS"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1000, "WAV"), (2**29, "RF64"), (None, "WAVEX")])
+def test_a_wav_that_may_pass_4_gb_is_an_rf64(tmp_path: Path, length: int | None, expected: str):
+    """Of unknown length it ends as an ordinary WAV when it stays small."""
+    path = tmp_path / "a.wav"
+    with FileSink(path, 48_000, 2, Encoding("WAV", "PCM_16"), length=length) as sink:
+        sink.write(np.zeros((10, 2), np.float32))
+    assert soundfile.info(path).format == expected
+    assert soundfile.info(path).frames == 10
+
+
+def test_reads_past_4_gb(tmp_path: Path):
+    """A sparse file: a real header, holes for samples, and a mark at the end."""
+    path = tmp_path / "long.w64"
+    length = 2**32 // 4 + 1000  # stereo, 16 bit
+    with soundfile.SoundFile(path, "w", 48_000, 2, "PCM_16", format="W64") as file:
+        file.write(np.zeros((1, 2), np.int16))
+    data = bytearray(path.read_bytes())
+    data_at = data.rindex(b"data\xf3\xac\xd3\x11")
+    size = 24 + length * 4
+    data[16:24] = (data_at + size).to_bytes(8, "little")
+    data[data_at + 16 : data_at + 24] = size.to_bytes(8, "little")
+    path.write_bytes(data[: data_at + 24])
+    with path.open("r+b") as file:
+        file.truncate(data_at + size)
+        file.seek(-4, 2)
+        file.write(b"\xff\x3f\xff\x3f")
+    source = FileSource(path)
+    assert source.length == length
+    source._file.seek(length - 500)
+    assert source._file.read()[-1].tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
+
+
+def test_an_empty_recording_is_a_valid_recording(tmp_path: Path):
+    write(tmp_path / "a.wav", np.zeros((0, 1), np.float32), Encoding())
+    samples, source = read(tmp_path / "a.wav")
+    assert source.length == len(samples) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "empty"), (b"no sound at all " * 50, "cannot read"), (b"RIFF____WAVEfmt ", "cannot")],
+)
+def test_what_is_no_recording_is_told(tmp_path: Path, content: bytes, message: str):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        FileSource(path)
+
+
+def test_missing_files_folders_and_headerless_files_are_told(tmp_path: Path):
+    with pytest.raises(UserError, match="No such file"):
+        FileSource(tmp_path / "a.wav")
+    with pytest.raises(UserError, match="folder"):
+        FileSource(tmp_path)
+    (tmp_path / "a.raw").write_bytes(bytes(100))
+    with pytest.raises(UserError, match="--raw"):
+        FileSource(tmp_path / "a.raw")
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.mp3"])
+def test_a_file_that_breaks_off_gives_what_it_has(tmp_path: Path, samples: np.ndarray, name: str):
+    path = tmp_path / name
+    write(path, np.tile(samples, (5, 1)), encoding_for(path, Encoding()))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    got = 0
+    with pytest.raises(ReadError):
+        for block in FileSource(path).blocks(100_000):
+            got += len(block)
+    assert got > len(samples)
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [StopError, KeyboardInterrupt, SystemExit])
+def test_an_interrupted_file_is_not_there(tmp_path: Path, error: type[BaseException]):
+    with pytest.raises(error), FileSink(tmp_path / "a.wav", 16_000, 1, Encoding()) as sink:
+        sink.write(np.zeros((100, 1), np.float32))
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_replacement_keeps_the_old_file(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"precious")
+    with (
+        pytest.raises(StopError),
+        FileSink(path, 16_000, 1, Encoding(), overwrite=True) as sink,
+    ):
+        sink.write(np.zeros((100, 1), np.float32))
+        raise StopError
+    assert path.read_bytes() == b"precious"
+
+
+def test_an_existing_file_is_kept(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"precious")
+    with pytest.raises(UserError, match="--overwrite"):
+        FileSink(path, 16_000, 1, Encoding())
+    path.unlink()
+    with pytest.raises(UserError, match="--overwrite"), FileSink(path, 16_000, 1, Encoding()):
+        path.write_bytes(b"came meanwhile")
+    assert path.read_bytes() == b"came meanwhile"
+
+
+def test_writes_through_a_link(tmp_path: Path):
+    (tmp_path / "real.wav").write_bytes(b"old")
+    link = tmp_path / "link.wav"
+    link.symlink_to(tmp_path / "real.wav")
+    with FileSink(link, 16_000, 1, Encoding(), overwrite=True) as sink:
+        sink.write(np.zeros((100, 1), np.float32))
+    assert link.is_symlink()
+    assert soundfile.info(tmp_path / "real.wav").frames == 100
+
+
+@pytest.mark.parametrize("target", ["folder", "missing/a.wav", "/dev/null"])
+def test_places_where_no_file_can_be_are_told(tmp_path: Path, target: str):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError):
+        FileSink(tmp_path / target, 16_000, 1, Encoding(), overwrite=True)
+
+
+def test_the_same_file_is_known_by_any_name(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"x")
+    (tmp_path / "soft").symlink_to(path)
+    (tmp_path / "hard").hardlink_to(path)
+    for other in ("a.wav", "soft", "hard", "../" + tmp_path.name + "/a.wav"):
+        with pytest.raises(UserError, match="same file"):
+            require_distinct(path, tmp_path / other)
+
+
+def test_tags_that_a_format_cannot_hold_are_named(tmp_path: Path):
+    encoding = Encoding("W64", "PCM_16", tags={"title": "T", "comment": ""})
+    with FileSink(tmp_path / "a.w64", 16_000, 1, encoding) as sink:
+        assert sink.lost_tags == ["title"]
