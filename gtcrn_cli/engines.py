@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from .checkpoint import Checkpoint
 from .errors import MissingExtraError, UserError
+from .machine_code import load_kernel
+from .packing import STATE, Array, join_state, pack, split_state
 from .spectrum import Spectrum
 
 if TYPE_CHECKING:
-    from .model import GTCRN
+    from .model import GTCRN, GTCRNState
+
+ENGINES = ("native", "torch")
+DEFAULT_ENGINE = "native"
 
 State = Any  # an engine's own; copy it with `copy.deepcopy`
 
@@ -35,6 +42,34 @@ class Engine(Protocol):
         mask complex64 ``[C, T, 257]``, and the state for the next call.
         """
         ...
+
+
+class NativeEngine:
+    """The whole network as one compiled function, on the CPU. The engine to use there."""
+
+    name = "native"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._weights = pack(checkpoint)
+        self._weights_address = self._weights.ctypes.data
+        self._mask_frames = load_kernel()
+
+    def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
+        """See `Engine.mask`; the state is float32 ``[C, S]``, laid out as `packing.STATE` says."""
+        spectrum = np.ascontiguousarray(spectrum, np.complex64)
+        channels, frames, _ = spectrum.shape
+        after = np.zeros((channels, STATE.size), np.float32) if state is None else state.copy()
+        mask = np.empty_like(spectrum)
+        self._mask_frames(
+            spectrum.ctypes.data,
+            self._weights_address,
+            after.ctypes.data,
+            mask.ctypes.data,
+            channels,
+            frames,
+        )
+        return mask, after
 
 
 class TorchEngine:
@@ -64,6 +99,32 @@ class TorchEngine:
             return torch.view_as_complex(mask.contiguous()).cpu().numpy(), state
 
 
+def to_torch_state(state: Array) -> GTCRNState:
+    """The native engine's state as the torch engine's, on the CPU: the stream can go on there."""
+    import torch
+
+    from .model import GTBlockState, GTCRNState
+
+    blocks, hidden = split_state(state)
+    states = [
+        GTBlockState(torch.from_numpy(past), torch.from_numpy(memory)) for past, memory in blocks
+    ]
+    return GTCRNState(
+        tuple(states[:3]), tuple(torch.from_numpy(memory) for memory in hidden), tuple(states[3:])
+    )
+
+
+def to_native_state(state: GTCRNState) -> Array:
+    """The inverse of `to_torch_state`, from any device."""
+    return join_state(
+        [
+            (block.history.cpu().numpy(), block.hidden.cpu().numpy())
+            for block in (*state.encoder, *state.decoder)
+        ],
+        [hidden.cpu().numpy() for hidden in state.dual_path],
+    )
+
+
 def build_network(checkpoint: Checkpoint) -> GTCRN:
     """The torch module with the weights of `checkpoint`, in evaluation mode.
 
@@ -89,17 +150,18 @@ def build_network(checkpoint: Checkpoint) -> GTCRN:
     return network.eval()
 
 
-DEFAULT_ENGINE = "native"
-
-
 def load_engine(checkpoint: Checkpoint, name: str = DEFAULT_ENGINE, device: str = "cpu") -> Engine:
     """The engine called `name`.
 
     Raises
     ------
     UserError
-        There is no engine of that name, or it is not installed.
+        There is no engine of that name, it is not installed, or it does not run on `device`.
     """
-    if name in ("torch", "native"):
+    if name == "torch":
         return TorchEngine(checkpoint, device)
-    raise UserError(f"no engine {name!r}: choose torch")
+    if name != "native":
+        raise UserError(f"no engine {name!r}: choose from {', '.join(ENGINES)}")
+    if device != "cpu":
+        raise UserError(f"the native engine runs on the CPU: add --engine torch to use {device!r}")
+    return NativeEngine(checkpoint)

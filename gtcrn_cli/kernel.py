@@ -1,0 +1,533 @@
+"""GTCRN on the CPU: the network of `model.py` for T frames per call, in Numba.
+
+The layers and their names are those of `model.py`; what differs, and why:
+
+- Activations are ``[band, channel]``, the paper's transposed: the 16 channels of a band are one
+  vector, and a convolution over k bands reads k * 16 numbers that lie in a row. Every convolution
+  is then the same loop: for each input number, that number times the vector of its 16 weights.
+- Three bands are computed at a time, so that a vector of weights is loaded once for three uses
+  and three sums are under way at once; 33 = 11 * 3.
+- Rows of bands have an empty band at either end, which is all that padding is.
+- One frame passes through all layers before the next one starts: all that a frame touches stays in
+  the first-level cache, and the result cannot depend on how many frames a call has.
+- The past frames of a temporal convolution are a ring: a new frame takes the oldest one's place.
+
+`packing.py` says how weights and state are laid out. The pointers here know no bounds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from .config import BANDS, BINS, DEEP_BANDS, ERB_BANDS, LOW_BINS
+from .packing import (
+    ATTENTION,
+    CONV0,
+    CONV1,
+    DECONV3,
+    DECONV4,
+    DUAL_PATH,
+    ERB,
+    GT_BLOCK,
+    HIGH_BINS,
+    INTER,
+    INTRA,
+    NORM,
+    PERIOD,
+    ROW,
+    STATE,
+    WEIGHTS,
+)
+from .simd import (
+    FLOATS,
+    Floats,
+    Vector,
+    alternate_fours,
+    at,
+    copy,
+    fma,
+    function,
+    inline,
+    interleave,
+    join,
+    larger,
+    load,
+    load8,
+    load16,
+    low_half,
+    smaller,
+    splat8,
+    splat16,
+    splat_halves,
+    spread0,
+    spread1,
+    spread2,
+    spread3,
+    sqrt,
+    stack,
+    store,
+    total,
+)
+
+WIDE = 65  # bands between the two convolutions that halve them
+WIDE_ROW = (2 + WIDE + 2) * 16  # two empty bands at either end: conv1 reaches that far
+FEATURE_ROW = (3 + BANDS + 3) * 4  # magnitude, real, imaginary, unused; conv0 reaches 3 bands
+BIN_ROW = BINS * 4
+MASK_ROW = 272  # real and imaginary part of 129 bands, in whole vectors
+BARE_ROW = DEEP_BANDS * 16  # 33 bands, none empty
+HALF_ROW = DEEP_BANDS * 8
+GATE_ROW = DEEP_BANDS * 48
+ZERO = np.float32(0)
+MAGNITUDE_FLOOR = np.float32(1e-12)
+TINY = np.float32(
+    1e-20
+)  # input below this is silence: its products would be denormal, which is slow
+
+
+# Activations
+
+
+@inline
+def tanh(x: Vector) -> Vector:
+    """Within 5e-7 of the hyperbolic tangent: a minimax quotient of polynomials on [-8, 8]."""
+    x = larger(smaller(x, splat16(8.0)), splat16(-8.0))
+    s = x * x
+    p = fma(s, splat16(1.1310234006343003e-05), splat16(0.0029388287191241176))
+    p = fma(s, p, splat16(0.12913642236109218))
+    p = fma(s, p, splat16(0.9999993620765313))
+    q = fma(s, splat16(2.423844429684976e-07), splat16(0.0002370286096831022))
+    q = fma(s, q, splat16(0.023763831299766617))
+    q = fma(s, q, splat16(0.4624674098224443))
+    q = fma(s, q, splat16(1.0))
+    return x * p / q
+
+
+@inline
+def sigmoid_of_double(x: Vector) -> Vector:
+    """``sigmoid(2 x)``: the weights that lead here are halved."""
+    return fma(tanh(x), splat16(0.5), splat16(0.5))
+
+
+@inline
+def prelu(x: Vector, slope: Vector) -> Vector:
+    zero = splat16(0.0)
+    return fma(smaller(x, zero), slope, larger(x, zero))
+
+
+# Convolutions: sums over a window of taps x inputs, for three windows `step` apart
+
+
+@inline
+def conv(
+    x: Floats, first: int, step: int, taps: int, row: int, inputs: int, kernel: Floats, a: Vector
+) -> tuple[Vector, Vector, Vector]:
+    """All inputs of a band reach all 16 outputs. Starts from `a`."""
+    b = c = a
+    for tap in range(taps):
+        for channel in range(inputs):
+            w = load16(kernel, (tap * inputs + channel) * 16)
+            n = first + tap * row + channel
+            a = fma(splat16(load(x, n)), w, a)
+            b = fma(splat16(load(x, n + step)), w, b)
+            c = fma(splat16(load(x, n + 2 * step)), w, c)
+    return a, b, c
+
+
+@inline
+def both_halves(x: Floats, n: int) -> Vector:
+    """An input of the first group for outputs 0-7, and one of the second for 8-15."""
+    return splat_halves(load(x, n), load(x, n + 8))
+
+
+@inline
+def grouped_conv(
+    x: Floats, first: int, step: int, taps: int, kernel: Floats, a: Vector
+) -> tuple[Vector, Vector, Vector]:
+    """Two groups of 8 inputs and 8 outputs. Starts from `a`."""
+    b = c = a
+    for tap in range(taps):
+        for channel in range(8):
+            w = load16(kernel, (tap * 8 + channel) * 16)
+            n = first + tap * 16 + channel
+            a = fma(both_halves(x, n), w, a)
+            b = fma(both_halves(x, n + step), w, b)
+            c = fma(both_halves(x, n + 2 * step), w, c)
+    return a, b, c
+
+
+@inline
+def store3(y: Floats, n: int, step: int, a: Vector, b: Vector, c: Vector) -> None:
+    store(y, n, a)
+    store(y, n + step, b)
+    store(y, n + 2 * step, c)
+
+
+# Between 257 bins and 129 bands
+
+
+@inline
+def audible(x: float) -> float:
+    return x if abs(x) > TINY else ZERO
+
+
+@function
+def features(spectrum: Floats, w: Floats, y: Floats) -> None:
+    """Magnitude, real and imaginary part in 129 bands; `y` starts three bands early."""
+    bins = stack(BIN_ROW)
+    for n in range(BINS):
+        real = audible(load(spectrum, 2 * n))
+        imag = audible(load(spectrum, 2 * n + 1))
+        store(bins, 4 * n, sqrt(real * real + imag * imag + MAGNITUDE_FLOOR))
+        store(bins, 4 * n + 1, real)
+        store(bins, 4 * n + 2, imag)
+    copy(at(y, 3 * 4), bins, LOW_BINS * 4)
+    compress(at(bins, LOW_BINS * 4), w, at(y, (3 + LOW_BINS) * 4))
+
+
+@inline
+def compress(bins: Floats, w: Floats, y: Floats) -> None:
+    """The bins from 65 on, pooled into 64 bands."""
+    tap = ERB.pool
+    for band in range(ERB_BANDS):
+        magnitude = real = imag = ZERO
+        for n in range(int(load(w, ERB.first_bin + band)), int(load(w, ERB.last_bin + band)) + 1):
+            weight = load(w, tap)
+            magnitude += weight * load(bins, 4 * n)
+            real += weight * load(bins, 4 * n + 1)
+            imag += weight * load(bins, 4 * n + 2)
+            tap += 1
+        store(y, 4 * band, magnitude)
+        store(y, 4 * band + 1, real)
+        store(y, 4 * band + 2, imag)
+
+
+@function
+def expand(bands: Floats, w: Floats, mask: Floats) -> None:
+    """Real and imaginary part of the mask, from 129 bands to 257 bins."""
+    copy(mask, bands, LOW_BINS * 2)
+    for n in range(HIGH_BINS):
+        band = 2 * (LOW_BINS + int(load(w, ERB.lower_band + n)))
+        lower, upper = load(w, ERB.spread + 2 * n), load(w, ERB.spread + 2 * n + 1)
+        real = lower * load(bands, band) + upper * load(bands, band + 2)
+        imag = lower * load(bands, band + 1) + upper * load(bands, band + 3)
+        store(mask, 2 * (LOW_BINS + n), real)
+        store(mask, 2 * (LOW_BINS + n) + 1, imag)
+
+
+# Convolutions that halve and double the bands
+
+
+@function
+def conv0(x: Floats, w: Floats, y: Floats) -> None:
+    """SFE and convolution in one: 129 bands of 3 features to 65 bands of 16 channels."""
+    bias, slope = load16(w, CONV0.bias), load16(w, CONV0.slope)
+    first, _, _ = conv(x, 0, 0, 7, 4, 3, at(w, CONV0.first), bias)
+    store(y, 0, prelu(first, slope))
+    for band in range(1, WIDE - 1, 3):
+        a, b, c = conv(x, band * 8, 8, 7, 4, 3, at(w, CONV0.inner), bias)
+        store3(y, band * 16, 16, prelu(a, slope), prelu(b, slope), prelu(c, slope))
+    last, _, _ = conv(x, (WIDE - 1) * 8, 0, 7, 4, 3, at(w, CONV0.last), bias)
+    store(y, (WIDE - 1) * 16, prelu(last, slope))
+
+
+@function
+def conv1(x: Floats, w: Floats, y: Floats) -> None:
+    """65 bands to 33; `x` starts two bands early."""
+    bias, slope = load16(w, CONV1.bias), load16(w, CONV1.slope)
+    for band in range(0, DEEP_BANDS, 3):
+        a, b, c = grouped_conv(x, band * 32, 32, 5, at(w, CONV1.kernel), bias)
+        store3(y, band * 16, 16, prelu(a, slope), prelu(b, slope), prelu(c, slope))
+
+
+@function
+def deconv3(x: Floats, w: Floats, y: Floats) -> None:
+    """33 bands to 65; `x` starts one band early."""
+    bias, slope = load16(w, DECONV3.bias), load16(w, DECONV3.slope)
+    for band in range(0, DEEP_BANDS, 3):
+        a, b, c = grouped_conv(x, band * 16, 16, 3, at(w, DECONV3.even), bias)
+        store3(y, band * 32, 32, prelu(a, slope), prelu(b, slope), prelu(c, slope))
+        a, b, c = grouped_conv(x, band * 16 + 16, 16, 2, at(w, DECONV3.odd), bias)
+        store3(y, band * 32 + 16, 32, prelu(a, slope), prelu(b, slope), prelu(c, slope))
+    store(y, WIDE * 16, splat16(0.0))  # the last odd one is past the end
+
+
+@function
+def deconv4(x: Floats, w: Floats, y: Floats) -> None:
+    """65 bands of 16 channels to 129 of 2, the mask; `x` starts one band early."""
+    for band in range(WIDE):
+        a, b, c = load16(x, band * 16), load16(x, band * 16 + 16), load16(x, band * 16 + 32)
+        for part in range(2):  # real, imaginary
+            bias = load(w, DECONV4.bias + part)
+            even = at(w, DECONV4.even + part * 48)
+            z = fma(c, load16(even, 32), fma(b, load16(even, 16), a * load16(even, 0)))
+            store(y, band * 4 + part, total(z) + bias)
+            odd = at(w, DECONV4.odd + part * 32)
+            z = fma(c, load16(odd, 16), b * load16(odd, 0))
+            store(y, band * 4 + 2 + part, total(z) + bias)
+    for n in range(0, 2 * (BANDS + 1), 16):
+        store(y, n, tanh(load16(y, n)))
+
+
+# Grouped temporal block
+
+
+@function
+def gt_block(x: Floats, w: Floats, state: Floats, dilation: int, frame: int, y: Floats) -> None:
+    """33 bands to 33; `x` and `y` start one band early. A new frame takes its place in `state`."""
+    past = 2 * dilation
+    oldest = at(state, frame % past * ROW)
+    between = at(state, (frame + dilation) % past * ROW)
+    hidden = at(state, past * ROW)
+
+    h = stack(ROW)
+    point_conv1(x, w, at(h, 16))
+    deep = stack(ROW)
+    depth_conv(oldest, between, h, w, deep)
+    copy(oldest, h, ROW)
+    processed = stack(HALF_ROW)
+    energy = stack(8)
+    point_conv2(deep, w, processed, energy)
+    gain = attention(energy, w, hidden)
+    for band in range(DEEP_BANDS):
+        seen = load8(processed, band * 8) * gain
+        passed = load8(x, band * 16 + 24)
+        store(y, band * 16 + 16, interleave(seen, passed))
+
+
+@inline
+def point_conv1(x: Floats, w: Floats, y: Floats) -> None:
+    """SFE and the 1x1 convolution after it are one of 3 taps over the first 8 channels."""
+    bias, slope = load16(w, GT_BLOCK.point1_bias), load16(w, GT_BLOCK.point1_slope)
+    for band in range(0, DEEP_BANDS, 3):
+        a, b, c = conv(x, band * 16, 16, 3, 16, 8, at(w, GT_BLOCK.point1), bias)
+        store3(y, band * 16, 16, prelu(a, slope), prelu(b, slope), prelu(c, slope))
+
+
+@inline
+def depth_conv(oldest: Floats, between: Floats, now: Floats, w: Floats, y: Floats) -> None:
+    """Each channel by itself, over three frames and three bands."""
+    bias, slope = load16(w, GT_BLOCK.depth_bias), load16(w, GT_BLOCK.depth_slope)
+    for band in range(DEEP_BANDS):
+        a = bias
+        for tap in range(3):
+            n, k = (band + tap) * 16, GT_BLOCK.depth + tap * 16
+            a = fma(load16(oldest, n), load16(w, k), a)
+            a = fma(load16(between, n), load16(w, k + 48), a)
+            a = fma(load16(now, n), load16(w, k + 96), a)
+        store(y, band * 16, prelu(a, slope))
+
+
+@inline
+def point_conv2(x: Floats, w: Floats, y: Floats, energy: Floats) -> None:
+    """16 channels to 8, and for each of those the sum of its squares."""
+    bias = load8(w, GT_BLOCK.point2_bias)
+    squares = splat8(0.0)
+    for band in range(0, DEEP_BANDS, 3):
+        a = b = c = bias
+        for channel in range(16):
+            kernel = load8(w, GT_BLOCK.point2 + channel * 8)
+            n = band * 16 + channel
+            a = fma(splat8(load(x, n)), kernel, a)
+            b = fma(splat8(load(x, n + 16)), kernel, b)
+            c = fma(splat8(load(x, n + 32)), kernel, c)
+        store3(y, band * 8, 8, a, b, c)
+        squares = fma(c, c, fma(b, b, fma(a, a, squares)))
+    store(energy, 0, squares)
+
+
+@inline
+def attention(energy: Floats, w: Floats, hidden: Floats) -> Vector:
+    """TRA: the gain of each of 8 channels."""
+    gru = at(w, GT_BLOCK.attention)
+    r, z, n = (
+        load16(gru, ATTENTION.bias),
+        load16(gru, ATTENTION.bias + 16),
+        load16(gru, ATTENTION.bias + 32),
+    )
+    m = load16(gru, ATTENTION.recurrent_bias)
+    for channel in range(8):
+        x, k = splat16(load(energy, channel)), ATTENTION.kernel + channel * 48
+        r = fma(x, load16(gru, k), r)
+        z = fma(x, load16(gru, k + 16), z)
+        n = fma(x, load16(gru, k + 32), n)
+    for channel in range(16):
+        x, k = splat16(load(hidden, channel)), ATTENTION.recurrent + channel * 48
+        r = fma(x, load16(gru, k), r)
+        z = fma(x, load16(gru, k + 16), z)
+        m = fma(x, load16(gru, k + 32), m)
+    store(hidden, 0, gru_step(r, z, n, m, load16(hidden, 0)))
+
+    gain = load8(w, GT_BLOCK.gain_bias)
+    for channel in range(16):
+        kernel = load8(w, GT_BLOCK.gain + channel * 8)
+        gain = fma(splat8(load(hidden, channel)), kernel, gain)
+    return low_half(sigmoid_of_double(join(gain, gain)))
+
+
+@inline
+def gru_step(r: Vector, z: Vector, n: Vector, m: Vector, h: Vector) -> Vector:
+    """The next hidden numbers.
+
+    From what leads to the reset gate, to the update gate, and to the new value (`n` from the
+    input, `m` from `h`, which is reset), and the hidden numbers before.
+    """
+    n = tanh(fma(sigmoid_of_double(r), m, n))
+    return fma(sigmoid_of_double(z), h - n, n)
+
+
+# Dual path
+
+
+@function
+def dual_path(x: Floats, w: Floats, hidden: Floats, y: Floats) -> None:
+    """Over the bands of the frame, then over the frames of a band; `x`, `y` without empty bands."""
+    h = stack(BARE_ROW)
+    intra_rnn(x, at(w, DUAL_PATH.intra), h)
+    add_norm(x, h, at(w, DUAL_PATH.intra_norm), y)
+    inter_rnn(y, at(w, DUAL_PATH.inter), hidden)
+    add_norm(y, hidden, at(w, DUAL_PATH.inter_norm), y)
+
+
+@inline
+def intra_rnn(x: Floats, w: Floats, y: Floats) -> None:
+    """Four recurrences side by side, four lanes each: up and down the bands, for both groups.
+
+    At step s the ones that go up are at band s, the others at band 32 - s.
+    """
+    gates = stack(GATE_ROW)
+    for gate in range(0, 48, 16):
+        bias = load16(w, INTRA.bias + gate)
+        for band in range(0, DEEP_BANDS, 3):
+            a = b = c = bias
+            for channel in range(8):
+                k = load16(w, INTRA.kernel + channel * 48 + gate)
+                n = band * 16 + channel
+                a = fma(both_halves(x, n), k, a)
+                b = fma(both_halves(x, n + 16), k, b)
+                c = fma(both_halves(x, n + 32), k, c)
+            store3(gates, band * 48 + gate, 48, a, b, c)
+
+    hidden = stack(BARE_ROW)
+    recurrent_bias = load16(w, INTRA.recurrent_bias)
+    u = at(w, INTRA.recurrent)
+    h = splat16(0.0)
+    for step in range(DEEP_BANDS):
+        up, down = step * 48, (DEEP_BANDS - 1 - step) * 48
+        h0, h1, h2, h3 = spread0(h), spread1(h), spread2(h), spread3(h)
+        r = alternate_fours(load16(gates, up), load16(gates, down))
+        z = alternate_fours(load16(gates, up + 16), load16(gates, down + 16))
+        n = alternate_fours(load16(gates, up + 32), load16(gates, down + 32))
+        r = fma(h1, load16(u, 48), fma(h0, load16(u, 0), r))
+        z = fma(h1, load16(u, 64), fma(h0, load16(u, 16), z))
+        m = fma(h1, load16(u, 80), fma(h0, load16(u, 32), recurrent_bias))
+        r = fma(h3, load16(u, 144), fma(h2, load16(u, 96), r))
+        z = fma(h3, load16(u, 160), fma(h2, load16(u, 112), z))
+        m = fma(h3, load16(u, 176), fma(h2, load16(u, 128), m))
+        h = gru_step(r, z, n, m, h)
+        store(hidden, step * 16, h)
+    for band in range(DEEP_BANDS):
+        up, down = load16(hidden, band * 16), load16(hidden, (DEEP_BANDS - 1 - band) * 16)
+        store(y, band * 16, alternate_fours(up, down))
+
+
+@inline
+def inter_rnn(x: Floats, w: Floats, hidden: Floats) -> None:
+    """One step in time of both groups, for each band by itself."""
+    for band in range(0, DEEP_BANDS * 16, 16):
+        r, z, n = (
+            load16(w, INTER.bias), load16(w, INTER.bias + 16), load16(w, INTER.bias + 32)
+        )  # fmt: skip
+        m = load16(w, INTER.recurrent_bias)
+        for channel in range(8):
+            k, u = INTER.kernel + channel * 48, INTER.recurrent + channel * 48
+            a, h = both_halves(x, band + channel), both_halves(hidden, band + channel)
+            r = fma(h, load16(w, u), fma(a, load16(w, k), r))
+            z = fma(h, load16(w, u + 16), fma(a, load16(w, k + 16), z))
+            n = fma(a, load16(w, k + 32), n)
+            m = fma(h, load16(w, u + 32), m)
+        store(hidden, band, gru_step(r, z, n, m, load16(hidden, band)))
+
+
+@inline
+def add_norm(x: Floats, h: Floats, w: Floats, y: Floats) -> None:
+    """``y = x + LayerNorm(linear(h))``, the norm over all bands and channels."""
+    z = stack(BARE_ROW)
+    bias = load16(w, NORM.bias)
+    sums = splat16(0.0)
+    for band in range(0, BARE_ROW, 48):
+        a, b, c = conv(h, band, 16, 1, 16, 16, at(w, NORM.kernel), bias)
+        store3(z, band, 16, a, b, c)
+        sums = sums + (a + b + c)
+    mean = splat16(total(sums) / BARE_ROW)
+    squares = splat16(0.0)
+    for band in range(0, BARE_ROW, 16):
+        a = load16(z, band) - mean
+        squares = fma(a, a, squares)
+    scale = splat16(1 / sqrt(total(squares) / BARE_ROW + 1e-8))
+    for band in range(0, BARE_ROW, 16):
+        a = (load16(z, band) - mean) * scale
+        a = fma(a, load16(w, NORM.scale + band), load16(w, NORM.shift + band))
+        store(y, band, load16(x, band) + a)
+
+
+# The network
+
+
+@function
+def fuse(x: Floats, skip: Floats, count: int, y: Floats) -> None:
+    """A decoder level takes in its encoder skip."""
+    for n in range(0, count, 16):
+        store(y, n, load16(x, n) + load16(skip, n))
+
+
+@function
+def mask_frame(spectrum: Floats, w: Floats, state: Floats, mask: Floats) -> None:
+    """The mask of one frame; `state` becomes that after it."""
+    frame = int(load(state, STATE.frame))
+    store(state, STATE.frame, float((frame + 1) % PERIOD))
+
+    x = stack(FEATURE_ROW)
+    features(spectrum, at(w, WEIGHTS.erb), x)
+    level0 = stack(WIDE_ROW)
+    conv0(x, at(w, WEIGHTS.conv0), at(level0, 32))
+    level1, level2, level3, level4 = stack(ROW), stack(ROW), stack(ROW), stack(ROW)
+    conv1(level0, at(w, WEIGHTS.conv1), at(level1, 16))
+    encoder, block = at(w, WEIGHTS.encoder), GT_BLOCK.size
+    gt_block(level1, encoder, at(state, STATE.level2), 1, frame, level2)
+    gt_block(level2, at(encoder, block), at(state, STATE.level3), 2, frame, level3)
+    gt_block(level3, at(encoder, 2 * block), at(state, STATE.level4), 5, frame, level4)
+
+    y, z = stack(ROW), stack(ROW)
+    paths = at(w, WEIGHTS.dual_path)
+    dual_path(at(level4, 16), paths, at(state, STATE.dual_path1), at(z, 16))
+    second = at(paths, DUAL_PATH.size)
+    dual_path(at(z, 16), second, at(state, STATE.dual_path2), at(y, 16))
+
+    decoder = at(w, WEIGHTS.decoder)
+    fuse(y, level4, ROW, z)
+    gt_block(z, decoder, at(state, STATE.decoder0), 5, frame, y)
+    fuse(y, level3, ROW, z)
+    gt_block(z, at(decoder, block), at(state, STATE.decoder1), 2, frame, y)
+    fuse(y, level2, ROW, z)
+    gt_block(z, at(decoder, 2 * block), at(state, STATE.decoder2), 1, frame, y)
+    fuse(y, level1, ROW, z)
+    wide = stack(WIDE_ROW)
+    deconv3(z, at(w, WEIGHTS.deconv3), at(wide, 32))
+    fuse(wide, level0, WIDE_ROW, wide)
+    bands = stack(MASK_ROW)
+    deconv4(at(wide, 16), at(w, WEIGHTS.deconv4), bands)
+    expand(bands, at(w, WEIGHTS.erb), mask)
+
+
+def mask_frames(
+    spectrum: Floats, w: Floats, state: Floats, mask: Floats, channels: int, frames: int
+) -> None:
+    """The mask ``[C, T, 257, 2]`` of spectrum ``[C, T, 257, 2]``; `state` ``[C, STATE.size]``."""
+    for channel in range(channels):
+        for frame in range(channel * frames, channel * frames + frames):
+            n = frame * BINS * 2
+            mask_frame(at(spectrum, n), w, at(state, channel * STATE.size), at(mask, n))
+
+
+SIGNATURE = types.void(FLOATS, FLOATS, FLOATS, FLOATS, types.int64, types.int64)

@@ -1,0 +1,340 @@
+"""The network's weights as the kernel wants them: one flat float32 array. Numpy only.
+
+Every array here has the channels that are computed side by side as its last axis, 16 (or 8) wide,
+so that the kernel loads them as one vector. BatchNorm is folded into the convolution before it.
+Gates that pass through a sigmoid are halved, because ``sigmoid(x) = (1 + tanh(x / 2)) / 2``.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checkpoint import Checkpoint, Weights
+from .config import CHANNELS, DEEP_BANDS, DILATIONS, ERB_BANDS
+from .errors import UserError
+
+Array = NDArray[Any]  # float32 once packed; some of the folding is done in float64
+
+HALF = CHANNELS // 2
+HIGH_BINS = 192  # those that the ERB bank pools
+BATCH_NORM_EPS = 1e-5
+GATES = 3  # of a GRU: reset, update, new
+
+
+def _layout(name: str, **sizes: int) -> Any:
+    """Where each part starts in a flat array, by name; `size` is the whole."""
+    make: Any = namedtuple
+    return make(name, [*sizes, "size"])(*accumulate(sizes.values(), initial=0))
+
+
+CONV0 = _layout("CONV0", inner=7 * 3 * 16, first=7 * 3 * 16, last=7 * 3 * 16, bias=16, slope=16)
+CONV1 = _layout("CONV1", kernel=5 * HALF * 16, bias=16, slope=16)
+DECONV3 = _layout("DECONV3", even=3 * HALF * 16, odd=2 * HALF * 16, bias=16, slope=16)
+DECONV4 = _layout("DECONV4", even=2 * 3 * 16, odd=2 * 2 * 16, bias=16)
+
+
+def _gru_layout(name: str, inputs: int, hidden: int) -> Any:
+    """A GRU, or several side by side, of 16 hidden numbers in all."""
+    return _layout(
+        name,
+        kernel=inputs * GATES * 16,
+        bias=GATES * 16,
+        recurrent=hidden * GATES * 16,
+        recurrent_bias=16,
+    )
+
+
+ATTENTION = _gru_layout("ATTENTION", HALF, CHANNELS)
+INTRA = _gru_layout("INTRA", HALF, HALF // 2)
+INTER = _gru_layout("INTER", HALF, HALF)
+
+GT_BLOCK = _layout(
+    "GT_BLOCK",
+    point1=3 * HALF * 16,
+    point1_bias=16,
+    point1_slope=16,
+    depth=3 * 3 * 16,
+    depth_bias=16,
+    depth_slope=16,
+    point2=16 * HALF,
+    point2_bias=16,
+    attention=ATTENTION.size,
+    gain=16 * HALF,
+    gain_bias=16,
+)
+NORM = _layout("NORM", kernel=16 * 16, bias=16, scale=DEEP_BANDS * 16, shift=DEEP_BANDS * 16)
+DUAL_PATH = _layout(
+    "DUAL_PATH", intra=INTRA.size, intra_norm=NORM.size, inter=INTER.size, inter_norm=NORM.size
+)
+ERB = _layout(
+    "ERB",
+    first_bin=ERB_BANDS,  # of each band, counted from bin 65
+    last_bin=ERB_BANDS,
+    pool=2 * HIGH_BINS,  # the weights of the first band's bins, then the second's, ...
+    lower_band=HIGH_BINS,  # of the two that give a bin its mask
+    spread=2 * HIGH_BINS,
+)
+WEIGHTS = _layout(
+    "WEIGHTS",
+    erb=ERB.size,
+    conv0=CONV0.size,
+    conv1=CONV1.size,
+    encoder=3 * GT_BLOCK.size,
+    dual_path=2 * DUAL_PATH.size,
+    decoder=3 * GT_BLOCK.size,
+    deconv3=DECONV3.size,
+    deconv4=DECONV4.size,
+)
+
+# A row of bands has an empty band (zeros) at either end, for the convolutions over bands.
+ROW = (DEEP_BANDS + 2) * CHANNELS
+PERIOD = 20  # frames after which every ring of histories starts over
+_GT_STATES = [2 * dilation * ROW + CHANNELS for dilation in DILATIONS]  # histories, hidden
+STATE = _layout(
+    "STATE",
+    frame=16,  # how many frames there were, modulo PERIOD
+    level2=_GT_STATES[0],
+    level3=_GT_STATES[1],
+    level4=_GT_STATES[2],
+    dual_path1=DEEP_BANDS * CHANNELS,
+    dual_path2=DEEP_BANDS * CHANNELS,
+    decoder0=_GT_STATES[2],
+    decoder1=_GT_STATES[1],
+    decoder2=_GT_STATES[0],
+)
+
+
+def pack(checkpoint: Checkpoint) -> Array:
+    """All weights of `checkpoint` in the order of the `WEIGHTS` layout.
+
+    Raises
+    ------
+    UserError
+        They are not the weights of a network that the kernel knows.
+    """
+    weights = checkpoint.weights
+    try:
+        parts = [
+            *_erb(weights),
+            *_conv0(weights, "encoder.en_convs.0"),
+            *_conv1(weights, "encoder.en_convs.1"),
+            *(part for n in (2, 3, 4) for part in _gt_block(weights, f"encoder.en_convs.{n}")),
+            *(part for n in (1, 2) for part in _dual_path(weights, f"dpgrnn{n}")),
+            *(part for n in (0, 1, 2) for part in _gt_block(weights, f"decoder.de_convs.{n}")),
+            *_deconv3(weights, "decoder.de_convs.3"),
+            *_deconv4(weights, "decoder.de_convs.4"),
+        ]
+        flat = np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the weights do not fit the network: {error}") from None
+    if flat.size != WEIGHTS.size:
+        raise UserError(f"the weights do not fit the network: {flat.size} of {WEIGHTS.size}")
+    return flat
+
+
+def _erb(weights: Weights) -> list[Array]:
+    """The two banks as the few numbers in them that are not zero."""
+    pool = weights["erb.erb_fc.weight"]  # [64, 192]
+    spread = weights["erb.ierb_fc.weight"]  # [192, 64]
+    first = np.argmax(pool != 0, axis=1)
+    last = HIGH_BINS - 1 - np.argmax(pool[:, ::-1] != 0, axis=1)
+    runs = np.concatenate([pool[b, first[b] : last[b] + 1] for b in range(ERB_BANDS)])
+    lower = np.minimum(np.argmax(spread != 0, axis=1), ERB_BANDS - 2)
+    pairs = np.take_along_axis(spread, np.stack([lower, lower + 1], axis=1), axis=1)
+    if runs.size > 2 * HIGH_BINS or np.count_nonzero(spread) != np.count_nonzero(pairs):
+        raise ValueError("the ERB bank mixes bands that are not neighbours")
+    runs = np.pad(runs, (0, 2 * HIGH_BINS - runs.size))
+    return [first, last, runs, lower, pairs]
+
+
+def _batch_norm(weights: Weights, name: str) -> tuple[Array, Array]:
+    """BatchNorm as ``scale * x + shift``."""
+    scale = weights[f"{name}.weight"] / np.sqrt(weights[f"{name}.running_var"] + BATCH_NORM_EPS)
+    return scale, weights[f"{name}.bias"] - scale * weights[f"{name}.running_mean"]
+
+
+def _folded(
+    weights: Weights, conv: str, norm: str, transposed: bool, groups: int = 1
+) -> tuple[Array, Array]:
+    """A convolution with its BatchNorm: kernel ``[out, in, time, band]`` and bias ``[out]``.
+
+    A transposed kernel is stored ``[in, out, ...]``; its taps stay in their order here.
+    """
+    kernel = weights[f"{conv}.weight"]
+    if transposed:
+        grouped = kernel.reshape(groups, -1, *kernel.shape[1:])
+        kernel = grouped.swapaxes(1, 2).reshape(-1, grouped.shape[1], *kernel.shape[2:])
+    scale, shift = _batch_norm(weights, norm)
+    return kernel * scale[:, None, None, None], weights[f"{conv}.bias"] * scale + shift
+
+
+def _slope(weights: Weights, name: str) -> Array:
+    return np.repeat(weights[f"{name}.weight"], 16)
+
+
+def _pad(vector: Array) -> Array:
+    return np.pad(vector, (0, -vector.size % 16))
+
+
+def _conv0(weights: Weights, name: str) -> list[Array]:
+    """SFE and the convolution after it, 3 taps and 5, are one of 7.
+
+    Except at the edges: SFE knows nothing beyond the last band, the convolution of 7 taps would.
+    The first and the last output have kernels of their own, without the taps that look there.
+    """
+    kernel, bias = _folded(weights, f"{name}.conv", f"{name}.bn", transposed=False)
+    split = kernel.reshape(16, 3, 3, 5)  # [out, channel, neighbour, tap]
+
+    def merge(taps: range) -> Array:
+        merged = np.zeros((7, 3, 16), np.float32)
+        for tap in taps:
+            for neighbour in range(3):
+                merged[tap + neighbour] += split[:, :, neighbour, tap].T
+        return merged
+
+    slope = _slope(weights, f"{name}.act")
+    return [merge(range(5)), merge(range(2, 5)), merge(range(3)), bias, slope]
+
+
+def _conv1(weights: Weights, name: str) -> list[Array]:
+    kernel, bias = _folded(weights, f"{name}.conv", f"{name}.bn", transposed=False)
+    return [kernel[:, :, 0].transpose(2, 1, 0), bias, _slope(weights, f"{name}.act")]
+
+
+def _deconv3(weights: Weights, name: str) -> list[Array]:
+    """Of a transposed convolution with stride 2, even outputs see taps 4, 2, 0; odd ones 3, 1."""
+    kernel, bias = _folded(weights, f"{name}.conv", f"{name}.bn", transposed=True, groups=2)
+    taps = kernel[:, :, 0].transpose(2, 1, 0)  # [5, in, out]
+    return [taps[[4, 2, 0]], taps[[3, 1]], bias, _slope(weights, f"{name}.act")]
+
+
+def _deconv4(weights: Weights, name: str) -> list[Array]:
+    """With two outputs only, it is the inputs that lie side by side."""
+    kernel, bias = _folded(weights, f"{name}.conv", f"{name}.bn", transposed=True)
+    taps = kernel[:, :, 0].transpose(0, 2, 1)  # [out, 5, in]
+    return [taps[:, [4, 2, 0]], taps[:, [3, 1]], _pad(bias)]
+
+
+def _gt_block(weights: Weights, name: str) -> list[Array]:
+    transposed = name.startswith("decoder")
+    point1, point1_bias = _folded(weights, f"{name}.point_conv1", f"{name}.point_bn1", transposed)
+    # Depthwise: one input for each output, so transposing swaps nothing but the taps' order.
+    depth, depth_bias = _folded(
+        weights, f"{name}.depth_conv", f"{name}.depth_bn", transposed, groups=CHANNELS
+    )
+    if transposed:
+        depth = depth[:, :, ::-1, ::-1]
+    point2, point2_bias = _folded(weights, f"{name}.point_conv2", f"{name}.point_bn2", transposed)
+    attention = _gru(weights, [(f"{name}.tra.att_gru", "l0")])
+    attention[0] /= DEEP_BANDS  # the kernel sums where TRA takes the mean
+    return [
+        point1[:, :, 0, 0].reshape(16, HALF, 3).transpose(2, 1, 0),
+        point1_bias,
+        _slope(weights, f"{name}.point_act"),
+        depth[:, 0].transpose(1, 2, 0),
+        depth_bias,
+        _slope(weights, f"{name}.depth_act"),
+        point2[:, :, 0, 0].T,
+        _pad(point2_bias),
+        *attention,
+        weights[f"{name}.tra.att_fc.weight"].T / 2,
+        _pad(weights[f"{name}.tra.att_fc.bias"] / 2),
+    ]
+
+
+def _gru(weights: Weights, parts: list[tuple[str, str]]) -> list[Array]:
+    """GRUs side by side, each as the prefix and the suffix of its names.
+
+    ``[inputs, gate, 16], [gate, 16], [hidden, gate, 16], [16]``, hidden numbers of the first GRU
+    first. The reset gate acts on the recurrent bias of the new gate, so that one stays apart.
+    """
+
+    def beside(kind: str, columns: int) -> Array:
+        gates = [weights[f"{name}.{kind}_{suffix}"] for name, suffix in parts]
+        stacked = [gate.reshape(GATES, -1, columns).transpose(2, 0, 1) for gate in gates]
+        halved = np.array([0.5, 0.5, 1], np.float32)[:, None]
+        return np.concatenate(stacked, axis=-1) * halved  # [columns, gate, 16]
+
+    inputs = weights[f"{parts[0][0]}.weight_ih_{parts[0][1]}"].shape[1]
+    hidden = weights[f"{parts[0][0]}.weight_hh_{parts[0][1]}"].shape[1]
+    bias, recurrent_bias = beside("bias_ih", 1)[0], beside("bias_hh", 1)[0]
+    bias[:2] += recurrent_bias[:2]
+    return [
+        beside("weight_ih", inputs), bias, beside("weight_hh", hidden), recurrent_bias[2]
+    ]  # fmt: skip
+
+
+def _dual_path(weights: Weights, name: str) -> list[Array]:
+    intra = [
+        (f"{name}.intra_rnn.{rnn}", suffix)
+        for rnn in ("rnn1", "rnn2")
+        for suffix in ("l0", "l0_reverse")
+    ]
+    inter = [(f"{name}.inter_rnn.{rnn}", "l0") for rnn in ("rnn1", "rnn2")]
+    return [
+        *_gru(weights, intra),
+        *_norm(weights, f"{name}.intra"),
+        *_gru(weights, inter),
+        *_norm(weights, f"{name}.inter"),
+    ]
+
+
+def _norm(weights: Weights, name: str) -> list[Array]:
+    return [
+        weights[f"{name}_fc.weight"].T,
+        weights[f"{name}_fc.bias"],
+        weights[f"{name}_ln.weight"],
+        weights[f"{name}_ln.bias"],
+    ]
+
+
+BlockState = tuple[Array, Array]  # histories [C, 16, 2 * dilation, 33], hidden [C, 16]
+_BLOCKS = list(
+    zip(STATE._fields[1:4] + STATE._fields[6:9], DILATIONS + DILATIONS[::-1], strict=True)
+)
+_PATHS = STATE._fields[4:6]
+
+
+def split_state(state: Array) -> tuple[list[BlockState], list[Array]]:
+    """The parts of the kernel's state ``[C, S]``, shaped as `model.GTCRN` has them.
+
+    Returns
+    -------
+    blocks
+        Of the six grouped temporal blocks, in order; frames from old to new.
+    hidden
+        Of the two dual paths ``[C, 33, 16]``.
+    """
+    channels = len(state)
+    frame = int(state[0, STATE.frame])
+    blocks = []
+    for name, dilation in _BLOCKS:
+        part = _part(state, name)
+        ring = part[:, :-CHANNELS].reshape(channels, 2 * dilation, DEEP_BANDS + 2, CHANNELS)
+        history = np.roll(ring[:, :, 1:-1], -frame, axis=1).transpose(0, 3, 1, 2)
+        blocks.append((np.ascontiguousarray(history), part[:, -CHANNELS:].copy()))
+    paths = [_part(state, name).reshape(channels, DEEP_BANDS, CHANNELS) for name in _PATHS]
+    return blocks, [path.copy() for path in paths]
+
+
+def join_state(blocks: list[BlockState], hidden: list[Array]) -> Array:
+    """The inverse of `split_state`."""
+    channels = len(hidden[0])
+    state = np.zeros((channels, STATE.size), np.float32)
+    for (name, _), (history, memory) in zip(_BLOCKS, blocks, strict=True):
+        ring = np.pad(history.transpose(0, 2, 3, 1), ((0, 0), (0, 0), (1, 1), (0, 0)))
+        _part(state, name)[:] = np.concatenate([ring.reshape(channels, -1), memory], axis=1)
+    for name, path in zip(_PATHS, hidden, strict=True):
+        _part(state, name)[:] = path.reshape(channels, -1)
+    return state
+
+
+def _part(state: Array, name: str) -> Array:
+    ends = [*STATE[1:], STATE.size]
+    start = getattr(STATE, name)
+    return state[:, start : ends[STATE._fields.index(name)]]

@@ -1,0 +1,294 @@
+"""Vectors of float32 for Numba code: 16 or 8 numbers in one value, whatever the CPU.
+
+Numba leaves it to LLVM to find what can run side by side in scalar loops, and for loops as short as
+ours (16 channels, 33 bands) it rarely finds it. Here a vector is a value of its own that LLVM keeps
+in registers and splits into what the machine has: two AVX registers, one of AVX-512, four of NEON.
+
+Memory is reached through plain pointers (`Floats`): no shape, no bounds, no reference count.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+Floats = Any  # to type checkers; to Numba a pointer to float32
+Vector = Any  # to type checkers; to Numba a `_VectorType`
+
+FLOATS = types.CPointer(types.float32)
+FLOAT = ir.FloatType()
+ALIGN = 4  # bytes; vectors are loaded from wherever a float32 may be
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+# Nothing here is called from Python: the wrappers for that would take a third of the compiling.
+_OPTIONS: Any = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def function(f: F) -> F:
+    """Compile `f` for itself."""
+    return njit(**_OPTIONS)(f)
+
+
+def inline(f: F) -> F:
+    """Compile `f` into each place that calls it: constants among its arguments stay constants."""
+    return njit(forceinline=True, **_OPTIONS)(f)
+
+
+def _generate(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba's `intrinsic`: `f` takes types, and returns a signature and what writes LLVM code."""
+    return intrinsic(f)
+
+
+class _VectorType(types.Type):  # type: ignore[misc]
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"float32x{lanes}")
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: _VectorType) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(FLOAT, fe_type.lanes))
+
+
+FLOAT32X8, FLOAT32X16 = _VectorType(8), _VectorType(16)
+
+
+def _constant(numbers: list[int]) -> ir.Constant:
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)
+
+
+def _spread(builder: Any, scalar: Any, lanes: int) -> Any:
+    vector = ir.VectorType(FLOAT, lanes)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), _constant([0] * lanes))
+
+
+def _call(builder: Any, name: str, arguments: list[Any]) -> Any:
+    """An LLVM intrinsic that takes and returns one type."""
+    kind = arguments[0].type
+    suffix = f"v{kind.count}f32" if isinstance(kind, ir.VectorType) else "f32"
+    signature = ir.FunctionType(kind, [kind] * len(arguments))
+    callee = cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.{suffix}")
+    return builder.call(callee, arguments)
+
+
+# Memory
+
+
+@_generate
+def stack(typing: Any, count: Any) -> Any:
+    """`count` (a literal) zeros that live until the calling function returns."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.ArrayType(FLOAT, count.literal_value)
+        place = cgutils.alloca_once(builder, kind)
+        place.align = 64
+        cgutils.memset(builder, place, ir.IntType(64)(4 * count.literal_value), 0)
+        return builder.bitcast(place, FLOAT.as_pointer())
+
+    return (FLOATS(count), build) if isinstance(count, types.IntegerLiteral) else None
+
+
+@_generate
+def at(typing: Any, pointer: Any, index: Any) -> Any:
+    """The pointer that many numbers further."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return FLOATS(FLOATS, types.int64), build
+
+
+@_generate
+def load(typing: Any, pointer: Any, index: Any) -> Any:
+    """The number there."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.gep(arguments[0], [arguments[1]]))
+
+    return types.float32(FLOATS, types.int64), build
+
+
+def _load_vector(result: _VectorType) -> Any:
+    @_generate
+    def load(typing: Any, pointer: Any, index: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place = builder.gep(arguments[0], [arguments[1]])
+            kind = ir.VectorType(FLOAT, result.lanes)
+            return builder.load(builder.bitcast(place, kind.as_pointer()), align=ALIGN)
+
+        return result(FLOATS, types.int64), build
+
+    return load
+
+
+load8, load16 = _load_vector(FLOAT32X8), _load_vector(FLOAT32X16)
+
+
+@_generate
+def store(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Put a number or a vector there."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.gep(arguments[0], [arguments[1]])
+        place = builder.bitcast(place, arguments[2].type.as_pointer())
+        builder.store(arguments[2], place, align=ALIGN)
+        return context.get_dummy_value()
+
+    kind = value if isinstance(value, _VectorType) else types.float32
+    return types.void(FLOATS, types.int64, kind), build
+
+
+@_generate
+def copy(typing: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy `count` numbers between places that do not overlap."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        cgutils.raw_memcpy(builder, arguments[0], arguments[1], arguments[2], 4)
+        return context.get_dummy_value()
+
+    return types.void(FLOATS, FLOATS, types.int64), build
+
+
+# From numbers to vectors and back
+
+
+def _splat(result: _VectorType) -> Any:
+    @_generate
+    def splat(typing: Any, number: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return _spread(builder, arguments[0], result.lanes)
+
+        return result(types.float32), build
+
+    return splat
+
+
+splat8, splat16 = _splat(FLOAT32X8), _splat(FLOAT32X16)
+
+
+def _shuffle(operands: int, lanes: list[int], from_: _VectorType, to: _VectorType) -> Any:
+    """A fixed choice of lanes out of one vector, or of two laid end to end."""
+
+    @_generate
+    def shuffle1(typing: Any, a: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.shuffle_vector(arguments[0], arguments[0], _constant(lanes))
+
+        return to(from_), build
+
+    @_generate
+    def shuffle2(typing: Any, a: Any, b: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.shuffle_vector(*arguments, _constant(lanes))
+
+        return to(from_, from_), build
+
+    return shuffle1 if operands == 1 else shuffle2
+
+
+join = _shuffle(2, list(range(16)), FLOAT32X8, FLOAT32X16)
+"""Two vectors of 8 as one of 16."""
+interleave = _shuffle(2, [n // 2 + 8 * (n % 2) for n in range(16)], FLOAT32X8, FLOAT32X16)
+"""``a0 b0 a1 b1 ...``"""
+low_half = _shuffle(1, list(range(8)), FLOAT32X16, FLOAT32X8)
+"""Lanes 0-7."""
+alternate_fours = _shuffle(2, [n + 16 * (n // 4 % 2) for n in range(16)], FLOAT32X16, FLOAT32X16)
+"""Lanes 0-3 and 8-11 of the first, 4-7 and 12-15 of the second."""
+spread0, spread1, spread2, spread3 = (
+    _shuffle(1, [n // 4 * 4 + lane for n in range(16)], FLOAT32X16, FLOAT32X16) for lane in range(4)
+)
+"""In each group of four lanes, one of them in all four."""
+
+
+@inline
+def splat_halves(a: float, b: float) -> Vector:
+    """`a` in lanes 0-7 and `b` in lanes 8-15."""
+    return join(splat8(a), splat8(b))
+
+
+@_generate
+def total(typing: Any, vector: Any) -> Any:
+    """The sum over all lanes, pairwise."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (part,) = arguments
+        while part.type.count > 1:
+            half = part.type.count // 2
+            low, high = list(range(half)), list(range(half, 2 * half))
+            part = builder.fadd(
+                builder.shuffle_vector(part, part, _constant(low)),
+                builder.shuffle_vector(part, part, _constant(high)),
+            )
+        return builder.extract_element(part, ir.IntType(32)(0))
+
+    return types.float32(vector), build
+
+
+# Arithmetic
+
+
+def _binary(operation: Callable[[Any, Any, Any], Any]) -> Any:
+    @_generate
+    def apply(typing: Any, a: Any, b: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return operation(builder, *arguments)
+
+        return a(a, b), build
+
+    return apply
+
+
+larger = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+"""Lane by lane the larger; `b` where either is not a number."""
+smaller = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
+"""Lane by lane the smaller; `b` where either is not a number."""
+
+
+def _operator(operation: Any, build: Callable[[Any, Any, Any], Any]) -> None:
+    class Template(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            if isinstance(args[0], _VectorType) and args == (args[0], args[0]):
+                return args[0](*args)
+            return None
+
+    infer_global(operation)(Template)
+    lower_builtin(operation, _VectorType, _VectorType)(
+        lambda context, builder, signature, arguments: build(builder, *arguments)
+    )
+
+
+_operator(operator.add, lambda builder, a, b: builder.fadd(a, b))
+_operator(operator.sub, lambda builder, a, b: builder.fsub(a, b))
+_operator(operator.mul, lambda builder, a, b: builder.fmul(a, b))
+_operator(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
+
+
+@_generate
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``, rounded once where the CPU can."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "fmuladd", list(arguments))
+
+    return c(a, b, c), build
+
+
+@_generate
+def sqrt(typing: Any, number: Any) -> Any:
+    """The square root of a number."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "sqrt", list(arguments))
+
+    return types.float32(types.float32), build
