@@ -257,6 +257,7 @@ class FileSink:
         require_free(path, overwrite)
         self._target = Path(path).resolve()  # through a link, so that the link stays one
         self._partial = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
+        self._written = 0
         self.clips = encoding.subtype not in FLOAT_SUBTYPES
 
         format_name = encoding.format
@@ -290,6 +291,7 @@ class FileSink:
 
     def write(self, block: Samples) -> None:
         """See `pipeline.Sink`."""
+        self._written += len(block)
         try:
             self._file.write(block)
         except (soundfile.LibsndfileError, AssertionError) as error:
@@ -318,10 +320,21 @@ class FileSink:
                 if kind is None:
                     raise self._write_error(close_error) from None
             if kind is None:
+                self._require_content()
                 require_free(self.name, self._overwrite)
                 self._partial.replace(self._target)
         finally:
             self._partial.unlink(missing_ok=True)
+
+    def _require_content(self) -> None:
+        """libsndfile makes nothing readable of no samples in some formats (FLAC, MP3, Opus)."""
+        if self._written == 0:
+            try:
+                soundfile.info(str(self._partial))
+            except soundfile.LibsndfileError:
+                raise UserError(
+                    f"cannot write {self.name}: the format holds no recording without samples"
+                ) from None
 
     def _write_error(self, error: Exception) -> UserError:
         return UserError(f"cannot write {self.name}: {_reason(error)} (is the disk full?)")

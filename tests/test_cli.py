@@ -17,9 +17,11 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+import torch
 from conftest import REFERENCE, agreement_db, si_sdr_db
 
 from gtcrn_cli import __version__
+from gtcrn_cli.checkpoint import available_models
 from gtcrn_cli.cli import main
 
 COMMAND = [sys.executable, "-m", "gtcrn_cli"]
@@ -119,10 +121,17 @@ def test_damaged_samples_are_counted_and_said(gtcrn, tmp_path: Path, capsys):
 
 
 def test_an_empty_recording_gives_an_empty_recording(gtcrn, tmp_path: Path):
-    soundfile.write(tmp_path / "in.flac", np.zeros((0, 2)), 44_100)
-    assert gtcrn("denoise", tmp_path / "in.flac", tmp_path / "out.flac") == 0
-    info = soundfile.info(tmp_path / "out.flac")
+    soundfile.write(tmp_path / "in.wav", np.zeros((0, 2)), 44_100)
+    assert gtcrn("denoise", tmp_path / "in.wav", tmp_path / "out.wav") == 0
+    info = soundfile.info(tmp_path / "out.wav")
     assert (info.frames, info.channels, info.samplerate) == (0, 2, 44_100)
+
+
+def test_a_format_without_empty_recordings_is_told(gtcrn, tmp_path: Path, capsys):
+    soundfile.write(tmp_path / "in.wav", np.zeros((0, 2)), 44_100)
+    assert gtcrn("denoise", tmp_path / "in.wav", tmp_path / "out.mp3") == 1
+    assert "without samples" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
 @pytest.fixture
@@ -236,6 +245,13 @@ def test_a_published_checkpoint_can_be_added_and_used(gtcrn, noisy_path, tmp_pat
     assert gtcrn("denoise", noisy_path, tmp_path / "a.wav", "--model", "vctk") == 0
     assert gtcrn("denoise", noisy_path, tmp_path / "b.wav") == 0
     assert (tmp_path / "a.wav").read_bytes() != (tmp_path / "b.wav").read_bytes()
+
+
+def test_another_network_cannot_be_added(gtcrn, tmp_path: Path, capsys):
+    torch.save({"model": {"weight": torch.zeros(3)}}, tmp_path / "other.tar")
+    assert gtcrn("models", "add", tmp_path / "other.tar") == 1
+    assert "do not fit" in capsys.readouterr().err
+    assert "other" not in available_models()
 
 
 def test_raw_flows_through_pipes(noisy_path: Path, tmp_path: Path):

@@ -45,10 +45,19 @@ def add(
     name: Annotated[
         str | None, typer.Option(help="What to call it.", show_default="the file's name")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model added before.")
+    ] = False,
 ) -> None:
     """Import a model into the user's data directory, for --model to use by name."""
     from ..checkpoint import SUFFIX, import_model, user_models_dir
+    from ..errors import UserError
+    from ..packing import pack
 
     target = user_models_dir() / f"{name or file.stem}{SUFFIX}"
-    import_model(file).save(target)
+    if target.exists() and not overwrite:
+        raise UserError(f"a model {target.stem} exists: give another --name, or --overwrite")
+    checkpoint = import_model(file)
+    pack(checkpoint)  # refuses the weights of another network
+    checkpoint.save(target)
     typer.echo(f"added {target.stem}: use it with --model {target.stem}", err=True)
