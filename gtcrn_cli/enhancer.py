@@ -28,7 +28,7 @@ MAX_CHANNELS = 64
 LOUDEST = 1e5  # 100 dB above full scale: beyond that a "sample" is damage, not sound
 PIECE_FRAMES = 128  # frames at a time: bounds memory however long a pushed block is
 
-GATE_BINS = slice(BINS // 2, BINS)  # 4-8 kHz: what the gain above 8 kHz is drawn from
+GATE_BINS = slice(192, BINS)  # 6-8 kHz: what the gain above 8 kHz is drawn from
 GATE_RELEASE = 4  # frames (64 ms) over which the gate closes
 
 
@@ -53,7 +53,7 @@ class Settings:
         ``1 - strength`` of it stays.
     high_band
         What happens above 8 kHz, where the network is deaf: ``gate`` follows what the mask does
-        at 4-8 kHz, so that hiss goes and sibilants stay; ``keep``; ``mute``.
+        at 6-8 kHz, so that hiss goes and sibilants stay; ``keep``; ``mute``.
     linked
         One mask from the mean of all channels for each of them, so that the stereo image stays
         where it was. Otherwise every channel is enhanced on its own.
@@ -198,24 +198,21 @@ class Enhancer:
         strength = np.float32(self.settings.strength)
 
         if spectrum.shape[-1] > BINS:
-            spectrum[..., BINS:] *= floor + strength * self._high_band_gain(noisy, mask)
+            spectrum[..., BINS:] *= floor + strength * self._high_band_gain(mask)
         low = spectrum[..., :BINS]
         low *= floor + strength * mask[..., : low.shape[-1]]
 
-    def _high_band_gain(self, noisy: Spectrum, mask: Spectrum) -> Samples:
+    def _high_band_gain(self, mask: Spectrum) -> Samples:
         """The gain above 8 kHz: ``[C, T, 1]``."""
-        channels, count, _ = noisy.shape
+        channels, count, _ = mask.shape
         if self.settings.high_band != "gate":
             open_wide = self.settings.high_band == "keep"
             return np.full((channels, count, 1), open_wide, np.float32)
-        energy = np.square(np.abs(noisy[..., GATE_BINS]))
-        kept = energy * np.square(np.abs(mask[..., GATE_BINS]))
-        ratio = np.sqrt((kept.sum(-1) + 1e-12) / (energy.sum(-1) + 1e-12))  # [C, T]
-        ratio = np.minimum(ratio, 1)
+        openness = np.minimum(np.abs(mask[..., GATE_BINS]).mean(-1), 1)  # [C, T]
         if self._gate is None:
             self._gate = np.zeros((channels, GATE_RELEASE - 1), np.float32)
-        recent = np.concatenate([self._gate, ratio], axis=1)
+        recent = np.concatenate([self._gate, openness], axis=1)
         self._gate = recent[:, count:]
         mean = np.lib.stride_tricks.sliding_window_view(recent, GATE_RELEASE, axis=1).mean(-1)
         # Opens at once, so that no sibilant loses its onset; closes over a few frames.
-        return np.maximum(ratio, mean)[..., None]
+        return np.maximum(openness, mean)[..., None]

@@ -52,7 +52,7 @@ AttenLimit = Annotated[
 HighBand = Annotated[
     HighBandChoice,
     typer.Option(
-        help="Above 8 kHz: follow the mask of 4-8 kHz, keep all, or mute.",
+        help="Above 8 kHz: follow the mask of 6-8 kHz, keep all, or mute.",
         rich_help_panel=ENHANCING,
     ),
 ]
