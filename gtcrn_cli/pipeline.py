@@ -74,8 +74,12 @@ class Level:
     count: int = 0
 
     def add(self, block: Samples) -> None:
-        """Count in a block."""
-        self.energy += float(np.vdot(block, block))
+        """Count in a block; what is no number counts as silence."""
+        energy = float(np.vdot(block, block))
+        if not math.isfinite(energy):
+            block = np.nan_to_num(block, nan=0, posinf=0, neginf=0).astype(np.float64)
+            energy = float(np.vdot(block, block))
+        self.energy += energy
         self.count += block.size
 
     @property
@@ -238,7 +242,7 @@ def run(
             for block in source.blocks(PIECE_FRAMES * enhancer.hop):
                 samples += len(block)
                 put(enhancer.push(block))
-                level_in.add(np.nan_to_num(block, posinf=0, neginf=0))
+                level_in.add(block)
                 if progress:
                     progress(len(block) / source.sample_rate, total_s)
             put(enhancer.flush())
