@@ -1,0 +1,93 @@
+"""The claims of the kernel that the parity of engines does not show."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numba import njit, types
+
+from gtcrn_cli import kernel
+from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.engines import load_engine, to_native_state
+from gtcrn_cli.simd import FLOATS, Floats, load16, splat16, store
+from gtcrn_cli.spectrum import STFT
+
+
+def tanh_of_16(x: Floats, y: Floats) -> None:
+    store(y, 0, kernel.tanh(load16(x, 0)))
+
+
+def prelu_of_16(x: Floats, y: Floats) -> None:
+    store(y, 0, kernel.prelu(load16(x, 0), splat16(0.25)))
+
+
+def compiled(function: Callable[[Floats, Floats], None]) -> Callable[[np.ndarray], np.ndarray]:
+    """`function` of a vector as one of an array ``[N, 16]``."""
+    signature = types.void(FLOATS, FLOATS)
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    result = njit(signature, **options)(function).get_compile_result(signature)
+    native = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)(
+        result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+    )
+
+    def apply(x: np.ndarray) -> np.ndarray:
+        y, unused = np.empty_like(x), np.empty(2)
+        for row_in, row_out in zip(x, y, strict=True):
+            native(*[unused.ctypes.data] * 2, row_in.ctypes.data, row_out.ctypes.data)
+        return y
+
+    apply.library = result.library  # type: ignore[attr-defined]  # or its code is freed
+    return apply
+
+
+def test_tanh_is_as_exact_as_it_says() -> None:
+    x = np.concatenate([np.linspace(-12, 12, 16_000), np.geomspace(1e-30, 1e30, 1_600)])
+    x = x.astype(np.float32).reshape(-1, 16)
+    y = compiled(tanh_of_16)(x)
+    np.testing.assert_allclose(y, np.tanh(x.astype(float)), atol=5e-7)
+    assert np.abs(y).max() <= 1
+
+
+def test_prelu() -> None:
+    x = np.linspace(-2, 2, 16, dtype=np.float32)[None]
+    np.testing.assert_allclose(compiled(prelu_of_16)(x), np.where(x > 0, x, x / 4))
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """The shortest of a few runs."""
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+@pytest.mark.parametrize("level", [0, 1e-30, 1e-40])
+def test_silence_after_speech_is_not_slower(
+    shipped: Checkpoint, noisy: np.ndarray, level: float
+) -> None:
+    """Denormal numbers would make it many times slower on some CPUs."""
+    engine = load_engine(shipped)
+    spectrum, _ = STFT(16_000).analyze(noisy[:32_000], None)
+    _, state = engine.mask(spectrum, None)
+    quiet = np.full((1, 500, 257), level, np.complex64)
+    _, state = engine.mask(quiet, state)
+    loud = np.resize(spectrum, quiet.shape)
+    ratio = seconds(lambda: engine.mask(quiet, state)) / seconds(lambda: engine.mask(loud, state))
+    assert ratio < 2
+
+
+def test_nothing_drifts(shipped: Checkpoint, noisy: np.ndarray) -> None:
+    """After a minute the state is torch's, though no rounding was ever put right."""
+    spectrum, _ = STFT(16_000).analyze(noisy[:96_000], None)
+    native, reference = load_engine(shipped), load_engine(shipped, "torch")
+    ours = theirs = None
+    for _ in range(10):
+        _, ours = native.mask(spectrum, ours)
+        _, theirs = reference.mask(spectrum, theirs)
+    np.testing.assert_allclose(ours, to_native_state(theirs), atol=1e-4)
