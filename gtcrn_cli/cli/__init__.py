@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import UserError
 from . import models
 from .denoise import EXAMPLES, denoise
+from .export import export
 
 app = typer.Typer(
     name="gtcrn",
@@ -43,6 +44,7 @@ def _gtcrn(
 
 
 app.command(epilog=EXAMPLES)(denoise)
+app.command()(export)
 app.add_typer(models.app, name="models")
 
 

@@ -1,0 +1,30 @@
+"""`gtcrn export`: the model for other runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Model
+
+
+def export(
+    target: Annotated[
+        Path, typer.Argument(metavar="OUTPUT.onnx", help="The file to write.", show_default=False)
+    ],
+    model: Model = "gtcrn",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+) -> None:
+    """Write a model as ONNX: one frame per call, state in and out, ready for sherpa-onnx.
+
+    What it says is compared with torch over 100 frames before it is kept.
+    """
+    from ..checkpoint import load_model
+    from ..exporting import CHECKED_FRAMES, export
+
+    difference = export(load_model(model), target, overwrite)
+    typer.echo(f"{target}: within {difference:.1e} of torch over {CHECKED_FRAMES} frames", err=True)

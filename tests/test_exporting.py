@@ -1,0 +1,91 @@
+"""The exported file does what we do, here and in sherpa-onnx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import si_sdr_db
+from typer.testing import CliRunner
+
+from gtcrn_cli import exporting
+from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.cli import app
+from gtcrn_cli.engines import load_engine
+from gtcrn_cli.enhancer import Enhancer
+from gtcrn_cli.errors import MissingExtraError, UserError
+from gtcrn_cli.spectrum import STFT
+
+
+
+@pytest.fixture(scope="module")
+def exported(shipped: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "gtcrn.onnx"
+    assert exporting.export(shipped, path) < 1e-5
+    return path
+
+
+def test_same_as_the_native_engine(exported: Path, shipped: Checkpoint, noisy: np.ndarray) -> None:
+    spectrum, _ = STFT(16_000).analyze(noisy[:32_000], None)
+    mask, _ = load_engine(shipped).mask(spectrum, None)
+    frames = spectrum[0].view(np.float32).reshape(-1, 257, 2)
+    enhanced = exporting.run_frames(exporting.open_session(str(exported)), frames)
+    expected = (mask * spectrum)[0].view(np.float32).reshape(-1, 257, 2)
+    np.testing.assert_allclose(enhanced, expected, atol=1e-3)  # of values up to 60
+
+
+def test_signature_is_what_the_documentation_says(exported: Path) -> None:
+    session = exporting.open_session(str(exported))
+    inputs = {node.name: tuple(node.shape) for node in session.get_inputs()}
+    outputs = {node.name: tuple(node.shape) for node in session.get_outputs()}
+    assert inputs == exporting.SHAPES
+    assert list(outputs) == exporting.OUTPUTS
+    assert list(outputs.values()) == list(inputs.values())
+
+
+def test_sherpa_onnx_runs_it(exported: Path, shipped: Checkpoint, noisy: np.ndarray) -> None:
+    sherpa = pytest.importorskip("sherpa_onnx")
+    config = sherpa.OfflineSpeechDenoiserConfig(
+        model=sherpa.OfflineSpeechDenoiserModelConfig(
+            gtcrn=sherpa.OfflineSpeechDenoiserGtcrnModelConfig(model=str(exported)), num_threads=1
+        )
+    )
+    theirs = sherpa.OfflineSpeechDenoiser(config).run(noisy[:, 0].tolist(), 16_000)
+    assert theirs.sample_rate == 16_000
+    enhancer = Enhancer(load_engine(shipped), 16_000)
+    ours = np.concatenate([enhancer.push(noisy), enhancer.flush()])[:, 0]
+    inner = slice(512, len(theirs.samples) - 512)  # it frames the ends in its own way
+    assert si_sdr_db(np.array(theirs.samples)[inner], ours[inner]) > 30
+
+
+def test_command(tmp_path: Path) -> None:
+    target = tmp_path / "m.onnx"
+    result = CliRunner().invoke(app, ["export", str(target)])
+    assert result.exit_code == 0
+    assert "of torch over 100 frames" in result.stderr
+    assert target.stat().st_size > 100_000
+    before = target.read_bytes()
+    refused = CliRunner().invoke(app, ["export", str(target)])
+    assert isinstance(refused.exception, UserError)
+    assert "add --overwrite" in str(refused.exception)
+    assert target.read_bytes() == before
+    assert CliRunner().invoke(app, ["export", str(target), "--overwrite"]).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_what_differs_from_torch_is_not_written(
+    shipped: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    louder = {name: w * np.float32(1.01) for name, w in shipped.weights.items()}
+    damaged = exporting.to_onnx(Checkpoint(louder))
+    monkeypatch.setattr(exporting, "to_onnx", lambda checkpoint: damaged)
+    with pytest.raises(UserError, match="not written"):
+        exporting.export(shipped, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_extra(shipped: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match=r"gtcrn-cli\[export\]"):
+        exporting.to_onnx(shipped)
