@@ -213,6 +213,6 @@ class Enhancer:
             self._gate = np.zeros((channels, GATE_RELEASE - 1), np.float32)
         recent = np.concatenate([self._gate, openness], axis=1)
         self._gate = recent[:, count:]
-        mean = np.lib.stride_tricks.sliding_window_view(recent, GATE_RELEASE, axis=1).mean(-1)
+        mean = sum(recent[:, n : n + count] for n in range(GATE_RELEASE)) / np.float32(GATE_RELEASE)
         # Opens at once, so that no sibilant loses its onset; closes over a few frames.
         return np.maximum(openness, mean)[..., None]

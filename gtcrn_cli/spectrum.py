@@ -93,8 +93,16 @@ class STFT:
         return self.window // 2 + 1
 
     @cached_property
-    def _shape(self) -> Samples:
-        return np.sin(np.pi * np.arange(self.window) / self.window).astype(np.float32)
+    def _halves(self) -> tuple[Samples, Samples]:
+        """The window of the analysis, rising and falling, with the level of 16 kHz in it."""
+        shape = np.sin(np.pi * np.arange(self.window) / self.window) * (WINDOW / self.window)
+        return shape[: self.hop].astype(np.float32), shape[self.hop :].astype(np.float32)
+
+    @cached_property
+    def _inverse_halves(self) -> tuple[Samples, Samples]:
+        rise, fall = self._halves
+        scale = np.float32((self.window / WINDOW) ** 2)
+        return rise * scale, fall * scale
 
     def analyze(self, block: Samples, state: Samples | None) -> tuple[Spectrum, Samples]:
         """The spectra of all windows that `block` completes.
@@ -120,11 +128,13 @@ class STFT:
         count = pending.shape[1] // self.hop - 1  # T
         if count == 0:
             return np.zeros((channels, 0, self.bins), np.complex64), pending
-        windows = np.lib.stride_tricks.sliding_window_view(pending, self.window, axis=1)
-        frames = windows[:, :: self.hop] * (self._shape * np.float32(WINDOW / self.window))
-        return np.fft.rfft(frames).astype(np.complex64, copy=False), pending[
-            :, count * self.hop :
-        ].copy()
+        hops = pending[:, : (count + 1) * self.hop].reshape(channels, count + 1, self.hop)
+        rise, fall = self._halves
+        frames = np.empty((channels, count, self.window), np.float32)
+        np.multiply(hops[:, :-1], rise, out=frames[..., : self.hop])
+        np.multiply(hops[:, 1:], fall, out=frames[..., self.hop :])
+        spectrum = np.fft.rfft(frames).astype(np.complex64, copy=False)
+        return spectrum, pending[:, count * self.hop :].copy()
 
     def synthesize(self, spectrum: Spectrum, state: Samples | None) -> tuple[Samples, Samples]:
         """Overlap-add: the samples that `spectrum` completes, a hop for every frame.
@@ -149,11 +159,12 @@ class STFT:
         if count == 0:
             return np.zeros((0, channels), np.float32), state
         frames = np.fft.irfft(spectrum, self.window)
-        frames *= self._shape * np.float32(self.window / WINDOW)
-        first, second = frames[..., : self.hop], frames[..., self.hop :]  # [C, T, hop]
-        first[:, 0] += state
-        first[:, 1:] += second[:, :-1]
-        return first.reshape(channels, -1).T, second[:, -1].copy()
+        rise, fall = self._inverse_halves
+        second = frames[..., self.hop :] * fall  # [C, T, hop]
+        block = frames[..., : self.hop] * rise
+        block[:, 0] += state
+        block[:, 1:] += second[:, :-1]
+        return block.reshape(channels, -1).T, second[:, -1].copy()
 
 
 def network_bins(spectrum: Spectrum) -> Spectrum:
