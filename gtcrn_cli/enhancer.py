@@ -26,7 +26,7 @@ HighBand = Literal["gate", "keep", "mute"]
 
 MAX_CHANNELS = 64
 LOUDEST = 1e5  # 100 dB above full scale: beyond that a "sample" is damage, not sound
-PIECE_FRAMES = 128  # frames at a time: bounds memory however long a pushed block is
+PIECE_FRAMES = 32  # frames at a time: bounds memory however long a pushed block is
 
 GATE_BINS = slice(192, BINS)  # 6-8 kHz: what the gain above 8 kHz is drawn from
 GATE_RELEASE = 4  # frames (64 ms) over which the gate closes
