@@ -12,7 +12,8 @@ from numba import njit, types
 
 from gtcrn_cli import kernel
 from gtcrn_cli.checkpoint import Checkpoint
-from gtcrn_cli.engines import load_engine, to_native_state
+from gtcrn_cli.engines import load_engine
+from gtcrn_cli.packing import split_state
 from gtcrn_cli.simd import FLOATS, Floats, load16, splat16, store
 from gtcrn_cli.spectrum import STFT
 
@@ -90,4 +91,9 @@ def test_nothing_drifts(shipped: Checkpoint, noisy: np.ndarray) -> None:
     for _ in range(10):
         _, ours = native.mask(spectrum, ours)
         _, theirs = reference.mask(spectrum, theirs)
-    np.testing.assert_allclose(ours, to_native_state(theirs), atol=1e-4)
+    blocks, hidden = split_state(ours)
+    for our, their in zip(blocks, (*theirs.encoder, *theirs.decoder), strict=True):
+        np.testing.assert_allclose(our[0], their.history, atol=1e-4)
+        np.testing.assert_allclose(our[1], their.hidden, atol=1e-4)
+    for our, their in zip(hidden, theirs.dual_path, strict=True):
+        np.testing.assert_allclose(our, their, atol=1e-4)

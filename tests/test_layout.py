@@ -24,6 +24,9 @@ LAYERS = [
     "files",
     "pipe",
     "pipeline",
+    "exporting",
+    "contenders",
+    "benchmark",
     "cli",
 ]
 
