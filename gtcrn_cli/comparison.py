@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ Role = Literal["noisy", "enhanced", "clean"]
 Floats = NDArray[np.float32]
 
 DEFAULT_DURATION_S = 120.0
-LONGEST_DURATION_S = 1800.0  # a browser holds every track decoded: 1.4 GB for two of 48 kHz stereo
+LONGEST_DURATION_S = 900.0  # a browser holds every track decoded: 0.7 GB for two of 48 kHz stereo
 SHORTEST_S = 0.05
 SCORED_S = 30.0  # scores take about as long as the sound, and 30 s tell nearly as much as all
 MOST_TRACKS = 9  # as many as there are digit keys
@@ -115,7 +116,7 @@ class Enhancing:
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sound:
     """A section of one recording.
 
@@ -146,7 +147,7 @@ class Sound:
         return float(np.abs(self.samples).max(initial=0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Analysis:
     """What is to be seen of a sound.
 
@@ -155,7 +156,7 @@ class Analysis:
     hop_s
         Between frames; frame t is around ``t * hop_s``.
     rows_db
-        ``[T, ROWS]``, from 0 Hz upwards; a sine of full scale has 0 dB.
+        ``[T, ROWS]``, from 0 Hz upwards; a sine of full scale has 0 to -3 dB, by where it lies.
     level_db
         ``[T]``, root mean square relative to full scale.
     loudness
@@ -168,7 +169,7 @@ class Analysis:
     loudness: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Track:
     """A sound, its name and all that is known about it.
 
@@ -188,7 +189,7 @@ class Track:
     removed_db: Floats | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """All that there is to compare.
 
@@ -239,14 +240,11 @@ class Comparison:
 
     def matching_gains(self) -> list[float]:
         """For each track the factor that makes all equally loud, as loud as none clips."""
-        heard = [t for t in self.tracks if t.analysis.loudness > SILENCE_DB]
-        if not heard:
-            return [1.0] * len(self.tracks)
+        loudness = [track.analysis.loudness for track in self.tracks]
+        heard = [track for track in self.tracks if track.analysis.loudness > SILENCE_DB]
         room = [t.analysis.loudness - 20 * math.log10(t.sound.peak) for t in heard]
-        target = min(max(t.analysis.loudness for t in heard), *room)
-        return [
-            10 ** ((target - t.analysis.loudness) / 20) if t in heard else 1.0 for t in self.tracks
-        ]
+        target = min([max(loudness), *room])
+        return [10 ** ((target - db) / 20) if db > SILENCE_DB else 1.0 for db in loudness]
 
 
 def compare(
@@ -289,8 +287,9 @@ def compare(
 
     highest_hz = max(sound.sample_rate for sound in sounds) / 2
     analyses = [_analyze(sound, highest_hz) for sound in sounds]
+    names = distinct_names([sound.path for sound in sounds])
     tracks: list[Track] = []
-    for name, sound, analysis in zip(_distinct_names(sounds), sounds, analyses, strict=True):
+    for name, sound, analysis in zip(names, sounds, analyses, strict=True):
         figures = _figures(sound, analysis)
         gain_db = removed_db = None
         if sound.role == "enhanced":
@@ -366,10 +365,11 @@ def _enhance(noisy: Sound, engine: Engine, how: Enhancing) -> Sound:
     return Sound(Path(how.name), "enhanced", enhanced, noisy.sample_rate)
 
 
-def _distinct_names(sounds: Sequence[Sound]) -> list[str]:
-    """File names; with their folders where several files are called the same."""
-    count = Counter(sound.path.name for sound in sounds)
-    return [s.path.name if count[s.path.name] == 1 else str(s.path) for s in sounds]
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """File names as text; with their folders where several files are called the same."""
+    count = Counter(path.name for path in paths)
+    names = [path.name if count[path.name] == 1 else str(path) for path in paths]
+    return [os.fsencode(name).decode("utf-8", "replace") for name in names]
 
 
 def _analyze(sound: Sound, highest_hz: float) -> Analysis:
@@ -496,17 +496,18 @@ def _figures(sound: Sound, analysis: Analysis) -> dict[str, float]:
 def _scores(sound: Sound, clean: Sound | None, dnsmos: bool) -> dict[str, float]:
     """What has to be guessed, or measured against the clean original: of the first 30 s.
 
-    What needs a package that is not installed is left out, and so is what makes no sense of this
-    sound: PESQ finds no speech in silence.
+    Left out is what needs a package that is not installed, and what makes no sense of this sound:
+    nothing can be said against silence, and PESQ and STOI need some speech.
     """
-    mono = _mono_16k(sound)
     scores = {}
     if clean is not None and sound is not clean:
-        reference = _mono_16k(clean)
+        mono, reference = _mono_16k(sound), _mono_16k(clean)
         length = min(len(mono), len(reference))
-        scores = _clean_scores(mono[:length], reference[:length])
+        mono, reference = mono[:length], reference[:length]
+        if mono.any() and reference.any():
+            scores = _clean_scores(mono, reference)
     if dnsmos:
-        scores |= _dnsmos(mono)
+        scores |= _dnsmos(_mono_16k(sound))
     return {name: float(score) for name, score in scores.items() if np.isfinite(score)}
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 STEP_DB = 0.5  # a byte of the page counts these above -120 dB
+LARGEST_PAGE = 400_000_000  # bytes; Chromium holds no string of more than 2^29
 
 
 class Look(NamedTuple):
@@ -72,7 +73,7 @@ def write_page(comparison: Comparison, target: Path) -> None:
     Raises
     ------
     UserError
-        It cannot be written.
+        It cannot be written, or would be too large to be opened.
     """
     folder = files(__package__) / "page"
     page = (folder / "page.html").read_text("utf-8")
@@ -85,6 +86,11 @@ def write_page(comparison: Comparison, target: Path) -> None:
     for name, text in parts.items():
         before, after = page.split(f"<!--{name}-->")  # once each, or the template is broken
         page = before + text + after
+    if len(page) > LARGEST_PAGE:
+        raise UserError(
+            f"the page would have {len(page) / 1e6:.0f} MB, more than a browser opens: "
+            "use --duration to show less"
+        )
     _replace(target, page.encode())
 
 

@@ -80,7 +80,7 @@ def compare(
         float | None,
         typer.Option(
             metavar="S",
-            help="Show so much, up to 1800.",
+            help="Show so much, up to 900.",
             show_default="up to 120",
             rich_help_panel=SHOWING,
         ),

@@ -5,6 +5,7 @@ const element = (id) => document.getElementById(id);
 const duration = data.durationS;
 const SHORTEST_VIEW_S = Math.min(duration, 0.02);
 const CROSSFADE_S = 0.004; // time constant: inaudible as a gap and as a click
+const SOUND_DEVICE_MS = 2500; // some take a second to wake
 const TILE_FRAMES = 1024; // a canvas as long as the recording is more than some browsers take
 const PYRAMID = 256; // samples that one pair of extremes stands for
 const SPECTRUM = { lowest: -100, highest: -10, colours: ["#000004", "#2d115f", "#721f81", "#b5367a", "#f1605d", "#feae76", "#fcfdbf"] };
@@ -75,7 +76,10 @@ const player = {
     if (!this.context) this.open();
     this.playing = true;
     showPlaying();
+    const complaint = setTimeout(showProblem, SOUND_DEVICE_MS, "No sound device answers: check what this computer plays through.");
     await this.context.resume();
+    clearTimeout(complaint);
+    element("problem").hidden = true;
     if (!this.playing || this.sources.length) return; // stopped, or begun, in the meantime
     if (this.offset >= duration - 0.01) this.offset = 0;
     const now = this.context.currentTime;
@@ -178,6 +182,11 @@ const togglePlay = () => {
   if (player.playing) player.pause();
   else player.play();
 };
+
+function showProblem(text) {
+  element("problem").textContent = text;
+  element("problem").hidden = false;
+}
 
 function showPlaying() {
   element("play").classList.toggle("playing", player.playing);
@@ -738,8 +747,7 @@ async function decodeAudio() {
       data.tracks[index].audio = track.audio = null; // the text is no longer needed
     }
   } catch (error) {
-    element("problem").textContent = `This browser cannot play the sound of this page (${error.message}); the pictures are complete.`;
-    element("problem").hidden = false;
+    showProblem(`This browser cannot play the sound of this page (${error.message}); the pictures are complete.`);
     return;
   }
   fullHeight = Math.max(1e-3, ...tracks.flatMap(({ extremes }) => [
