@@ -69,7 +69,7 @@ const player = {
 
   position() {
     if (!this.playing || !this.sources.length) return this.offset;
-    return clamp(this.offset + this.context.currentTime - this.startedAt, 0, duration);
+    return Math.min(this.offset + Math.max(0, this.context.currentTime - this.startedAt), duration);
   },
 
   async play() {
@@ -119,6 +119,7 @@ const player = {
     this.playing = false;
     this.release();
     showPlaying();
+    showPosition();
   },
 
   release() {
@@ -154,7 +155,7 @@ function follow() {
   if (repeated && position >= view.end) player.seek(view.start);
   else if (position >= duration) {
     player.pause();
-    player.offset = 0;
+    player.seek(0);
   } else if (position > view.end) moveView(position);
   showPosition();
   requestAnimationFrame(follow);
