@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -223,6 +225,33 @@ def test_scores_do_not_depend_on_the_sample_rate(tmp_path: Path, noisy, clean):
     at_16, at_32 = (compare(n, [], c).tracks[0].figures for n, c in (slow, fast))
     assert at_32["si_sdr"] == pytest.approx(at_16["si_sdr"], abs=0.05)
     assert at_32["loudness"] == pytest.approx(at_16["loudness"], abs=0.1)
+
+
+def test_dnsmos_gets_what_it_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def run(samples: np.ndarray, sr: int) -> dict[str, float]:
+        asked.append((len(samples), sr, float(np.abs(samples).max())))
+        return {"ovrl_mos": 3.1, "sig_mos": 3.2, "bak_mos": 3.3, "p808_mos": 3.4}
+
+    stand_in = SimpleNamespace(dnsmos=SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "speechmos", stand_in)
+    path = write(tmp_path / "x.wav", 2 * sine(400, 48_000, 35, channels=2), 48_000)
+    figures = compare(path, [], dnsmos=True).tracks[0].figures
+    assert asked == [(30 * 16_000, 16_000, 1.0)]
+    assert [figures[k] for k in ("dnsmos", "dnsmos_speech", "dnsmos_noise")] == [3.1, 3.2, 3.3]
+    assert "dnsmos" not in compare(path, []).tracks[0].figures
+
+
+def test_without_the_packages_of_scores_the_rest_is_there(
+    tmp_path: Path, noisy_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for package in ("pesq", "pystoi", "speechmos"):
+        monkeypatch.setitem(sys.modules, package, None)
+    clean = noisy_path.with_name("clean.wav")
+    figures = compare(noisy_path, [], clean, dnsmos=True).tracks[0].figures
+    assert figures["si_sdr"] == pytest.approx(5, abs=0.1)
+    assert not {"pesq", "stoi", "dnsmos"} & set(figures)
 
 
 def test_silence_has_no_scores_and_no_warnings(tmp_path: Path, noisy_path: Path, recwarn):

@@ -42,7 +42,7 @@ def compare(
     enhanced: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[ENHANCED]...",
+            metavar="ENHANCED",
             help="What was made of it; without any, gtcrn enhances it now.",
             show_default=False,
         ),
