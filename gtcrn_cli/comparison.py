@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from .checkpoint import Checkpoint
 from .config import BINS, SAMPLE_RATE, WINDOW
 from .engines import Engine, State
-from .enhancer import PIECE_FRAMES, Enhancer, Settings
+from .enhancer import Enhancer, Settings
 from .errors import ReadError, UserError
 from .files import FileSource
 from .pipeline import SILENCE_DB, Level
@@ -40,6 +40,7 @@ MOST_TRACKS = 9  # as many as there are digit keys
 
 ROWS = 192  # of a picture of the spectrum, evenly spaced in mel
 LOUDNESS_BLOCK_S = 0.4
+FRAMES_AT_ONCE = 256  # bounds memory
 QUIET_PERCENTILE = 10
 SMOOTH_FRAMES = 5  # over which levels are averaged before one is taken from another
 FULL_SCALE = 1 - 2**-15  # the largest sample that 16 bits hold
@@ -385,7 +386,7 @@ def _analyze(sound: Sound, highest_hz: float) -> Analysis:
     count = math.ceil(len(sound.samples) / stft.hop)
     padded = np.pad(sound.samples, ((0, count * stft.hop - len(sound.samples)), (0, 0)))
     rows, means, state = [], [], None
-    piece = PIECE_FRAMES * stft.hop
+    piece = FRAMES_AT_ONCE * stft.hop
     for start in range(0, len(padded), piece):
         spectrum, state = stft.analyze(padded[start : start + piece], state)
         power = np.square(spectrum.real) + np.square(spectrum.imag)  # [C, T, bins]

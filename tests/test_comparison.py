@@ -206,8 +206,13 @@ def test_scores_against_the_clean_original(tmp_path: Path, noisy, clean, noisy_p
     pytest.importorskip("pystoi")
     reference = write(tmp_path / "clean.wav", clean)
     better = write(tmp_path / "better.wav", 0.5 * clean + 0.1 * noisy)
-    noisy_track, better_track, clean_track = compare(noisy_path, [better], reference).tracks
-    assert noisy_track.figures["si_sdr"] == pytest.approx(si_sdr_db(noisy, clean), abs=0.01)
+    section = Section(0, 2.5)
+    noisy_track, better_track, clean_track = compare(
+        noisy_path, [better], reference, section
+    ).tracks
+    assert noisy_track.figures["si_sdr"] == pytest.approx(
+        si_sdr_db(noisy[:40_000], clean[:40_000]), abs=0.01
+    )
     for name in ("si_sdr", "pesq", "stoi"):
         assert better_track.figures[name] > noisy_track.figures[name]
         assert name not in clean_track.figures
