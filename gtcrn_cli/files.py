@@ -190,6 +190,12 @@ class FileSource:
             self._file.copy_metadata(),
         )
 
+    def skip(self, samples: int) -> None:
+        """Leave out the first `samples`; call it before `blocks`."""
+        assert self.length is not None
+        self._file.seek(samples)
+        self.length -= samples
+
     def blocks(self, size: int) -> Iterator[Samples]:
         """See `pipeline.Source`."""
         assert self.length is not None

@@ -24,6 +24,8 @@ LAYERS = [
     "files",
     "pipe",
     "pipeline",
+    "comparison",
+    "report",
     "exporting",
     "contenders",
     "benchmark",

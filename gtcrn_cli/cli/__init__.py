@@ -17,6 +17,8 @@ from .. import __version__
 from ..errors import UserError
 from . import models
 from .bench import bench
+from .compare import EXAMPLES as COMPARE_EXAMPLES
+from .compare import compare
 from .denoise import EXAMPLES, denoise
 from .export import export
 
@@ -47,6 +49,7 @@ def _gtcrn(
 app.command(epilog=EXAMPLES)(denoise)
 app.command()(bench)
 app.command()(export)
+app.command(epilog=COMPARE_EXAMPLES)(compare)
 app.add_typer(models.app, name="models")
 
 

@@ -1,0 +1,139 @@
+"""`gtcrn compare`: a page, or a picture, that shows what was done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    ENHANCING,
+    AttenLimit,
+    Channels,
+    ChannelsChoice,
+    Device,
+    EngineName,
+    HighBand,
+    HighBandChoice,
+    Model,
+    Quiet,
+    Strength,
+    engine_of,
+    settings_of,
+)
+
+SHOWING = "What to show"
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gtcrn compare talk.wav\n
+  gtcrn compare talk.wav clean.wav other.wav --clean studio.wav -o talk.html\n
+  gtcrn compare lecture.flac --start 600 --duration 60 --png
+"""
+
+
+def compare(
+    context: typer.Context,
+    noisy: Annotated[
+        Path, typer.Argument(metavar="NOISY", help="The recording.", show_default=False)
+    ],
+    enhanced: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="ENHANCED",
+            help="What was made of it; without any, gtcrn enhances it now.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default="NOISY.compare.html, in this folder",
+            help="Where the page goes; a name that ends in .png makes a picture.",
+        ),
+    ] = None,
+    png: Annotated[
+        bool, typer.Option("--png", help="A picture instead of a page (extra 'report').")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = (
+        False
+    ),
+    clean: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The recording without its noise: plays too, and gives SI-SDR, PESQ and STOI.",
+            show_default=False,
+            rich_help_panel=SHOWING,
+        ),
+    ] = None,
+    start: Annotated[
+        float,
+        typer.Option(min=0, metavar="S", help="Begin here.", rich_help_panel=SHOWING),
+    ] = 0,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Show so much, up to 900.",
+            show_default="up to 120",
+            rich_help_panel=SHOWING,
+        ),
+    ] = None,
+    dnsmos: Annotated[
+        bool,
+        typer.Option(help="Rate with DNSMOS where it is installed.", rich_help_panel=SHOWING),
+    ] = True,
+    strength: Strength = None,
+    atten_limit: AttenLimit = None,
+    high_band: HighBand = HighBandChoice.gate,
+    channels: Channels = ChannelsChoice.independent,
+    model: Model = "gtcrn",
+    engine: EngineName = "native",
+    device: Device = "cpu",
+    quiet: Quiet = False,
+) -> None:
+    """Make a page to hear and see what was done: it needs no network, only a browser."""
+    if enhanced:
+        _refuse_enhancing_options(context)
+    settings = settings_of(strength, atten_limit, high_band, channels)
+
+    from .. import report
+    from ..comparison import Enhancing, Section
+    from ..comparison import compare as compare_sounds
+    from ..files import require_distinct, require_free
+
+    png = png or (output is not None and output.suffix.lower() == ".png")
+    target = output or Path(f"{noisy.stem}.compare.{'png' if png else 'html'}")
+    for path in (noisy, *(enhanced or ()), *([clean] if clean else [])):
+        require_distinct(path, target)
+    require_free(target, overwrite)
+    section = Section(start, duration)
+    if png:
+        report.require_matplotlib()
+    name = f"enhanced by {Path(model).stem}"
+    how = enhanced or Enhancing(engine_of(model, engine, device), settings, name)
+    comparison = compare_sounds(noisy, how, clean, section, dnsmos)
+    write = report.write_picture if png else report.write_page
+    write(comparison, target)
+    if not quiet:
+        for note in comparison.notes:
+            typer.echo(f"gtcrn: {note}", err=True)
+        megabytes = target.stat().st_size / 1e6
+        typer.echo(f"gtcrn: wrote {target} ({megabytes:.1f} MB)", err=True)
+
+
+def _refuse_enhancing_options(context: typer.Context) -> None:
+    """With files that were enhanced before, the options of enhancing would do nothing."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        panel = getattr(parameter, "rich_help_panel", None)
+        if panel == ENHANCING and source and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"{parameter.opts[0]} is for enhancing, but ENHANCED is given already"
+            )
