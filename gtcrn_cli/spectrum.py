@@ -53,7 +53,7 @@ def window_length(sample_rate: int) -> int:
         )
     ideal = WINDOW * sample_rate / SAMPLE_RATE
     nearest = 2 * round(ideal / 2)
-    reach = round(0.0025 * ideal)  # in steps of 2
+    reach = int(0.0025 * ideal)  # in steps of 2
     nearby = [nearest + 2 * step for step in sorted(range(-reach, reach + 1), key=abs)]
     return next(filter(_fft_is_fast, nearby), nearest)
 

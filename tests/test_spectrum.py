@@ -25,7 +25,7 @@ def test_window_lasts_32_ms(sample_rate: int, window: int):
 def test_window_is_even_and_close_at_every_rate(sample_rate: int):
     window = window_length(sample_rate)
     assert window % 2 == 0
-    assert abs(window - 0.032 * sample_rate) < max(1, 0.0055 * window)
+    assert abs(window - 0.032 * sample_rate) <= 1 + 0.005 * 0.032 * sample_rate
 
 
 @pytest.mark.parametrize("sample_rate", [0, 7_999, 192_001])
