@@ -141,8 +141,8 @@ def run(model: str, seconds: float, repeats: int, names: list[str], notify: Noti
     find_model(model)
     chosen = [contender for contender in CONTENDERS if _is_chosen(contender, names)]
     if not chosen:
-        known = ", ".join(contender.name for contender in CONTENDERS)
-        raise UserError(f"nothing to measure: choose from {known}")
+        known = "; ".join(contender.name for contender in CONTENDERS)
+        raise UserError(f"no contender is called {' or '.join(names)}: there are {known}")
     present = [c for c in chosen if importlib.util.find_spec(c.module) is not None]
     with tempfile.TemporaryDirectory() as folder, _one_core():
         bench = _Bench(Path(folder), model, seconds, repeats)

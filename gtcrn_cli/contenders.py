@@ -180,7 +180,7 @@ def _open_noisereduce(model: str) -> Live:
 CONTENDERS = [
     Contender("gtcrn native", "llvmlite", "gtcrn-cli", _open_ours("native"), command=()),
     Contender(
-        "gtcrn native, 48 kHz stereo",
+        "gtcrn native (48 kHz stereo)",
         "llvmlite",
         "gtcrn-cli",
         _open_ours("native", 48_000, 2),
