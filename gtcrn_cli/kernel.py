@@ -93,13 +93,12 @@ def tanh(x: Vector) -> Vector:
     """Within 5e-7 of the hyperbolic tangent: a minimax quotient of polynomials on [-8, 8]."""
     x = larger(smaller(x, splat16(8.0)), splat16(-8.0))
     s = x * x
-    p = fma(s, splat16(1.1310234006343003e-05), splat16(0.0029388287191241176))
-    p = fma(s, p, splat16(0.12913642236109218))
-    p = fma(s, p, splat16(0.9999993620765313))
-    q = fma(s, splat16(2.423844429684976e-07), splat16(0.0002370286096831022))
-    q = fma(s, q, splat16(0.023763831299766617))
-    q = fma(s, q, splat16(0.4624674098224443))
-    q = fma(s, q, splat16(1.0))
+    s2 = s * s
+    p = fma(s, splat16(0.12913642236109218), splat16(0.9999993620765313))
+    p = fma(s2, fma(s, splat16(1.1310234006343003e-05), splat16(0.0029388287191241176)), p)
+    q = fma(s, splat16(0.0002370286096831022), splat16(0.023763831299766617))
+    q = fma(s2, splat16(2.423844429684976e-07), q)
+    q = fma(s2, q, fma(s, splat16(0.4624674098224443), splat16(1.0)))
     return x * p / q
 
 
@@ -390,24 +389,28 @@ def dual_path(x: Floats, w: Floats, hidden: Floats, y: Floats) -> None:
 
 
 @inline
-def intra_rnn(x: Floats, w: Floats, y: Floats) -> None:
-    """Four recurrences side by side, four lanes each: up and down the bands, for both groups.
-
-    At step s the ones that go up are at band s, the others at band 32 - s.
-    """
-    gates = stack(GATE_ROW)
+def project(x: Floats, kernel: Floats, bias: Floats, gates: Floats) -> None:
+    """What the input of a band contributes to the 48 gates of two groups, for all bands."""
     for gate in range(0, 48, 16):
-        bias = load16(w, INTRA.bias + gate)
         for band in range(0, DEEP_BANDS, 3):
-            a = b = c = bias
+            a = b = c = load16(bias, gate)
             for channel in range(8):
-                k = load16(w, INTRA.kernel + channel * 48 + gate)
+                k = load16(kernel, channel * 48 + gate)
                 n = band * 16 + channel
                 a = fma(both_halves(x, n), k, a)
                 b = fma(both_halves(x, n + 16), k, b)
                 c = fma(both_halves(x, n + 32), k, c)
             store3(gates, band * 48 + gate, 48, a, b, c)
 
+
+@inline
+def intra_rnn(x: Floats, w: Floats, y: Floats) -> None:
+    """Four recurrences side by side, four lanes each: up and down the bands, for both groups.
+
+    At step s the ones that go up are at band s, the others at band 32 - s.
+    """
+    gates = stack(GATE_ROW)
+    project(x, at(w, INTRA.kernel), at(w, INTRA.bias), gates)
     hidden = stack(BARE_ROW)
     recurrent_bias = load16(w, INTRA.recurrent_bias)
     u = at(w, INTRA.recurrent)
@@ -434,19 +437,19 @@ def intra_rnn(x: Floats, w: Floats, y: Floats) -> None:
 @inline
 def inter_rnn(x: Floats, w: Floats, hidden: Floats) -> None:
     """One step in time of both groups, for each band by itself."""
-    for band in range(0, DEEP_BANDS * 16, 16):
-        r, z, n = (
-            load16(w, INTER.bias), load16(w, INTER.bias + 16), load16(w, INTER.bias + 32)
-        )  # fmt: skip
-        m = load16(w, INTER.recurrent_bias)
+    gates = stack(GATE_ROW)
+    project(x, at(w, INTER.kernel), at(w, INTER.bias), gates)
+    recurrent_bias = load16(w, INTER.recurrent_bias)
+    u = at(w, INTER.recurrent)
+    for band in range(DEEP_BANDS):
+        r, z = load16(gates, band * 48), load16(gates, band * 48 + 16)
+        n, m = load16(gates, band * 48 + 32), recurrent_bias
         for channel in range(8):
-            k, u = INTER.kernel + channel * 48, INTER.recurrent + channel * 48
-            a, h = both_halves(x, band + channel), both_halves(hidden, band + channel)
-            r = fma(h, load16(w, u), fma(a, load16(w, k), r))
-            z = fma(h, load16(w, u + 16), fma(a, load16(w, k + 16), z))
-            n = fma(a, load16(w, k + 32), n)
-            m = fma(h, load16(w, u + 32), m)
-        store(hidden, band, gru_step(r, z, n, m, load16(hidden, band)))
+            h = both_halves(hidden, band * 16 + channel)
+            r = fma(h, load16(u, channel * 48), r)
+            z = fma(h, load16(u, channel * 48 + 16), z)
+            m = fma(h, load16(u, channel * 48 + 32), m)
+        store(hidden, band * 16, gru_step(r, z, n, m, load16(hidden, band * 16)))
 
 
 @inline
