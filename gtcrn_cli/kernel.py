@@ -22,20 +22,28 @@ from numba import types
 
 from .config import BANDS, BINS, DEEP_BANDS, ERB_BANDS, LOW_BINS
 from .packing import (
+    ADD,
     ATTENTION,
+    ATTENTION_KIND,
+    CONCAT,
     CONV0,
     CONV1,
     DECONV3,
     DECONV4,
     DUAL_PATH,
     ERB,
+    FUSION,
+    GATED,
     GT_BLOCK,
     HIGH_BINS,
     INTER,
     INTRA,
+    MANTISSA_BITS_CUT,
     NORM,
     PERIOD,
     ROW,
+    SKIP,
+    SKIPS,
     STATE,
     WEIGHTS,
 )
@@ -44,6 +52,8 @@ from .simd import (
     Floats,
     Vector,
     alternate_fours,
+    as_bfloat16,
+    as_float16,
     at,
     copy,
     fma,
@@ -75,9 +85,11 @@ WIDE_ROW = (2 + WIDE + 2) * 16  # two empty bands at either end: conv1 reaches t
 FEATURE_ROW = (3 + BANDS + 3) * 4  # magnitude, real, imaginary, unused; conv0 reaches 3 bands
 BIN_ROW = BINS * 4
 MASK_ROW = 272  # real and imaginary part of 129 bands, in whole vectors
+SKIP_ROWS = WIDE_ROW + 4 * ROW  # all encoder levels, shallowest first
 BARE_ROW = DEEP_BANDS * 16  # 33 bands, none empty
 HALF_ROW = DEEP_BANDS * 8
 GATE_ROW = DEEP_BANDS * 48
+FLOAT16, BFLOAT16 = MANTISSA_BITS_CUT["float16"], MANTISSA_BITS_CUT["bfloat16"]
 ZERO = np.float32(0)
 MAGNITUDE_FLOOR = np.float32(1e-12)
 TINY = np.float32(
@@ -471,14 +483,158 @@ def add_norm(x: Floats, h: Floats, w: Floats, y: Floats) -> None:
         store(y, band, load16(x, band) + a)
 
 
-# The network
+# Skips. Rows of 65 bands are computed as 66: there is an empty band to spare.
+
+
+@inline
+def skip_at(skips: Floats, level: int) -> Floats:
+    """The first band of an encoder level's output, or of what is cached of it."""
+    return at(skips, 32 if level == 0 else WIDE_ROW + (level - 1) * ROW + 16)
 
 
 @function
-def fuse(x: Floats, skip: Floats, count: int, y: Floats) -> None:
-    """A decoder level takes in its encoder skip."""
-    for n in range(0, count, 16):
-        store(y, n, load16(x, n) + load16(skip, n))
+def add_product(x: Floats, step: int, bands: int, kernel: Floats, y: Floats) -> None:
+    """``y += x @ kernel`` for all 16 channels of a band; `step` numbers to the next one in `x`."""
+    for band in range(0, bands, 3):
+        a, b, c = conv(x, band * step, step, 1, 16, 16, kernel, splat16(0.0))
+        n = band * 16
+        store3(y, n, 16, load16(y, n) + a, load16(y, n + 16) + b, load16(y, n + 32) + c)
+
+
+@inline
+def fill(y: Floats, bands: int, value: Vector) -> None:
+    for n in range(0, bands * 16, 16):
+        store(y, n, value)
+
+
+@function
+def round_skip(x: Floats, w: Floats, bands: int) -> None:
+    """To what half precision can hold; float16 saturates."""
+    cut = int(load(w, SKIPS.rounding))
+    if cut == BFLOAT16:
+        for n in range(0, bands * 16, 16):
+            store(x, n, as_bfloat16(load16(x, n)))
+    elif cut == FLOAT16:
+        for n in range(0, bands * 16, 16):
+            a = larger(smaller(load16(x, n), splat16(65504.0)), splat16(-65504.0))
+            store(x, n, as_float16(a))
+
+
+@function
+def cache_levels(skips: Floats, w: Floats) -> None:
+    """Compress and round what is cached, where it lies."""
+    for level in range(5):
+        x, bands = skip_at(skips, level), WIDE if level == 0 else DEEP_BANDS
+        skip = at(w, SKIPS.sources + (level + 1) * SKIP.size)
+        if load(skip, SKIP.compresses) > 0:
+            y = stack(WIDE_ROW)
+            fill(y, bands, load16(skip, SKIP.bias))
+            add_product(x, 16, bands, at(skip, SKIP.kernel), y)
+            copy(x, y, bands * 16)
+        round_skip(x, w, bands)
+
+
+@function
+def cache_input(features: Floats, w: Floats, y: Floats) -> None:
+    """Every second band of the input features, with its neighbours; compressed and rounded."""
+    skip = at(w, SKIPS.sources)
+    bias = load16(skip, SKIP.bias)
+    for band in range(0, WIDE, 3):
+        a, b, c = conv(features, (band + 1) * 8, 8, 3, 4, 3, at(skip, SKIP.kernel), bias)
+        store3(y, band * 16, 16, a, b, c)
+    round_skip(y, w, WIDE)
+
+
+@function
+def add_deep(skips: Floats, fusion: Floats, y: Floats) -> None:
+    """What a decoder level takes of encoder levels 1 to 4."""
+    for level in range(1, 5):
+        if load(fusion, FUSION.takes + 1 + level) > 0:
+            kernel = at(fusion, FUSION.restore + (1 + level) * 256)
+            add_product(skip_at(skips, level), 16, DEEP_BANDS, kernel, y)
+
+
+@inline
+def add_widened(x: Floats, y: Floats) -> None:
+    """33 bands, interpolated to 65."""
+    for n in range(0, BARE_ROW - 16, 16):
+        a, b = load16(x, n), load16(x, n + 16)
+        store(y, 2 * n, load16(y, 2 * n) + a)
+        store(y, 2 * n + 16, fma(a + b, splat16(0.5), load16(y, 2 * n + 16)))
+    last = 2 * (BARE_ROW - 16)
+    store(y, last, load16(y, last) + load16(x, BARE_ROW - 16))
+
+
+@function
+def fuse_deep(x: Floats, skips: Floats, level: int, w: Floats, y: Floats) -> None:
+    """A decoder level of 33 bands takes in its skips; `x`, `y` start one band early."""
+    fusion = at(w, SKIPS.fusions + level * FUSION.size)
+    x, y = at(x, 16), at(y, 16)
+    if load(fusion, FUSION.restores) > 0:
+        skip = stack(BARE_ROW)
+        fill(skip, DEEP_BANDS, load16(fusion, FUSION.restore_bias))
+        if load(fusion, FUSION.takes + 1) > 0:
+            kernel = at(fusion, FUSION.restore + 256)
+            add_product(skip_at(skips, 0), 32, DEEP_BANDS, kernel, skip)
+        add_deep(skips, fusion, skip)
+        fuse(x, skip, DEEP_BANDS, fusion, y)
+    else:
+        fuse(x, skip_at(skips, level), DEEP_BANDS, fusion, y)
+
+
+@function
+def fuse_wide(x: Floats, skips: Floats, features: Floats, w: Floats, y: Floats) -> None:
+    """The last decoder level takes in its skips; without the empty bands."""
+    fusion = at(w, SKIPS.fusions)
+    if load(fusion, FUSION.restores) > 0:
+        skip = stack(WIDE_ROW)
+        fill(skip, WIDE, load16(fusion, FUSION.restore_bias))
+        if load(fusion, FUSION.takes) > 0:
+            cached = stack(WIDE_ROW)
+            cache_input(features, w, cached)
+            add_product(cached, 16, WIDE, at(fusion, FUSION.restore), skip)
+        if load(fusion, FUSION.takes + 1) > 0:
+            kernel = at(fusion, FUSION.restore + 256)
+            add_product(skip_at(skips, 0), 16, WIDE, kernel, skip)
+        deep = stack(BARE_ROW)
+        add_deep(skips, fusion, deep)
+        add_widened(deep, skip)
+        fuse(x, skip, WIDE, fusion, y)
+    else:
+        fuse(x, skip_at(skips, 0), WIDE, fusion, y)
+
+
+@function
+def fuse(x: Floats, skip: Floats, bands: int, w: Floats, y: Floats) -> None:
+    """`fusion.Fusion`, once the skip is one row of 16 channels. `y` may be `x`."""
+    kind = int(load(w, FUSION.kind))
+    if kind == ADD:
+        for n in range(0, bands * 16, 16):
+            store(y, n, load16(x, n) + load16(skip, n))
+    elif kind == CONCAT:
+        add_product(x, 16, bands, at(w, FUSION.from_below), skip)
+        copy(y, skip, bands * 16)
+    elif kind == ATTENTION_KIND:
+        from_skip, from_below = load16(w, FUSION.from_skip), load16(w, FUSION.from_below)
+        bias = load(w, FUSION.bias)
+        for n in range(0, bands * 16, 16):
+            e, d = load16(skip, n), load16(x, n)
+            alpha = splat16(total(fma(e, from_skip, d * from_below)) + bias)
+            store(y, n, fma(sigmoid_of_double(alpha), e - d, d))
+    elif kind == GATED:
+        gates = stack(WIDE_ROW)
+        fill(gates, bands, load16(w, FUSION.bias))
+        add_product(skip, 16, bands, at(w, FUSION.from_skip), gates)
+        add_product(x, 16, bands, at(w, FUSION.from_below), gates)
+        for n in range(0, bands * 16, 16):
+            e, d = load16(skip, n), load16(x, n)
+            store(y, n, fma(sigmoid_of_double(load16(gates, n)), e - d, d))
+    else:
+        for n in range(0, bands * 16, 16):
+            store(y, n, load16(x, n))
+
+
+# The network
 
 
 @function
@@ -489,9 +645,10 @@ def mask_frame(spectrum: Floats, w: Floats, state: Floats, mask: Floats) -> None
 
     x = stack(FEATURE_ROW)
     features(spectrum, at(w, WEIGHTS.erb), x)
-    level0 = stack(WIDE_ROW)
+    skips = stack(SKIP_ROWS)
+    level0, level1 = skips, at(skips, WIDE_ROW)
+    level2, level3, level4 = at(level1, ROW), at(level1, 2 * ROW), at(level1, 3 * ROW)
     conv0(x, at(w, WEIGHTS.conv0), at(level0, 32))
-    level1, level2, level3, level4 = stack(ROW), stack(ROW), stack(ROW), stack(ROW)
     conv1(level0, at(w, WEIGHTS.conv1), at(level1, 16))
     encoder, block = at(w, WEIGHTS.encoder), GT_BLOCK.size
     gt_block(level1, encoder, at(state, STATE.level2), 1, frame, level2)
@@ -504,17 +661,19 @@ def mask_frame(spectrum: Floats, w: Floats, state: Floats, mask: Floats) -> None
     second = at(paths, DUAL_PATH.size)
     dual_path(at(z, 16), second, at(state, STATE.dual_path2), at(y, 16))
 
-    decoder = at(w, WEIGHTS.decoder)
-    fuse(y, level4, ROW, z)
+    decoder, fusions = at(w, WEIGHTS.decoder), at(w, WEIGHTS.skips)
+    if load(fusions, SKIPS.prepares) > 0:
+        cache_levels(skips, fusions)
+    fuse_deep(y, skips, 4, fusions, z)
     gt_block(z, decoder, at(state, STATE.decoder0), 5, frame, y)
-    fuse(y, level3, ROW, z)
+    fuse_deep(y, skips, 3, fusions, z)
     gt_block(z, at(decoder, block), at(state, STATE.decoder1), 2, frame, y)
-    fuse(y, level2, ROW, z)
+    fuse_deep(y, skips, 2, fusions, z)
     gt_block(z, at(decoder, 2 * block), at(state, STATE.decoder2), 1, frame, y)
-    fuse(y, level1, ROW, z)
+    fuse_deep(y, skips, 1, fusions, z)
     wide = stack(WIDE_ROW)
     deconv3(z, at(w, WEIGHTS.deconv3), at(wide, 32))
-    fuse(wide, level0, WIDE_ROW, wide)
+    fuse_wide(at(wide, 32), skips, x, fusions, at(wide, 32))
     bands = stack(MASK_ROW)
     deconv4(at(wide, 16), at(w, WEIGHTS.deconv4), bands)
     expand(bands, at(w, WEIGHTS.erb), mask)

@@ -14,6 +14,7 @@ LAYERS = [
     "config",
     "checkpoint",
     "spectrum",
+    "fusion",
     "model",
     "packing",
     "simd",
