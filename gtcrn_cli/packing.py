@@ -91,7 +91,7 @@ ERB = _layout(
 )
 # Sources of skips are counted from the input features: those are 0, encoder level n is n + 1.
 SOURCES = 1 + len(LEVELS)
-NONE, ADD, CONCAT, ATTENTION_KIND, GATED = range(len(KINDS))
+_, ADD, CONCAT, ATTEND, GATE = range(len(KINDS))  # as config.KINDS has them
 MANTISSA_BITS_CUT = {"float32": 0, "float16": 13, "bfloat16": 16}
 SKIP = _layout("SKIP", compresses=16, kernel=16 * 16, bias=16)  # of one source
 FUSION = _layout(
@@ -108,7 +108,7 @@ FUSION = _layout(
 SKIPS = _layout(
     "SKIPS",
     rounding=1,  # bits to cut off every cached number
-    prepares=15,  # whether anything has to be done to cache a level
+    prepares=15,  # whether what is cached is anything but the levels as they are
     sources=SOURCES * SKIP.size,
     fusions=len(LEVELS) * FUSION.size,  # by the encoder level that is mirrored
 )
@@ -257,8 +257,7 @@ def _deconv4(weights: Weights, name: str) -> list[Array]:
 
 def _skips(weights: Weights, config: GTCRNConfig) -> list[Array]:
     rounding = MANTISSA_BITS_CUT[config.skip_dtype]
-    levels = [source for source in config.cached if source != INPUT]
-    prepares = rounding > 0 or any(config.compresses(level) for level in levels)
+    prepares = rounding > 0 or INPUT in config.cached or any(map(config.compresses, config.cached))
     return [
         np.array([rounding, prepares]),
         np.zeros(14),

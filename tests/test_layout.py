@@ -12,6 +12,7 @@ PACKAGE = PROJECT / "gtcrn_cli"
 LAYERS = [
     "errors",
     "config",
+    "footprint",
     "checkpoint",
     "spectrum",
     "fusion",
