@@ -115,6 +115,19 @@ class GTCRNConfig:
         levels = tuple(n for n in kept if self.dense or n == level)
         return (INPUT, *levels) if self.skip_input and level == 0 else levels
 
+    def kind(self, level: int) -> str:
+        """How a decoder level fuses; ``none`` if there is nothing for it to take."""
+        return self.kinds[level] if self.sources(level) else "none"
+
+    def width(self, level: int) -> int:
+        """Channels of all that a decoder level takes."""
+        return sum(self.cached_channels(source) for source in self.sources(level))
+
+    def restores(self, level: int) -> bool:
+        """Whether a 1x1 convolution of its own makes one skip of what a decoder level takes."""
+        is_a_skip = len(self.sources(level)) == 1 and self.width(level) == CHANNELS
+        return self.kind(level) not in ("none", "concat") and not is_a_skip
+
     @property
     def cached(self) -> tuple[int, ...]:
         """All that is cached between encoder and decoder."""

@@ -96,13 +96,11 @@ def _skip_layers(config: GTCRNConfig) -> list[_Cost]:
             channels = FEATURES if source == INPUT else CHANNELS
             costs.append(_conv(channels, config.cached_channels(source), _bands(source)))
     for level in LEVELS:
-        sources, bands = config.sources(level), BANDS_AT[level]
-        kind = config.kinds[level] if sources else "none"
-        width = sum(config.cached_channels(source) for source in sources)
+        kind, width, bands = config.kind(level), config.width(level), BANDS_AT[level]
+        if config.restores(level):
+            costs.append(_conv(width, CHANNELS, bands))
         if kind == "concat":
             costs.append(_conv(CHANNELS + width, CHANNELS, bands))
-        elif len(sources) > 1 or any(config.compresses(source) for source in sources):
-            costs.append(_conv(width, CHANNELS, bands))
         if kind in ("attention", "gated"):
             costs.append(_conv(2 * CHANNELS, 1 if kind == "attention" else CHANNELS, bands))
     return costs

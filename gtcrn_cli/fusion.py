@@ -124,14 +124,12 @@ class Fusion(nn.Module):
         self.last_to_take = set(self.sources).difference(
             *(config.sources(later) for later in LEVELS if later < level)
         )
-        self.kind = config.kinds[level] if self.sources else "none"
-        width = sum(config.cached_channels(source) for source in self.sources)
-        is_whole = len(self.sources) == 1 and width == CHANNELS
+        self.kind, width = config.kind(level), config.width(level)
         self.restore: nn.Module = nn.Identity()
+        if config.restores(level):
+            self.restore = nn.Conv2d(width, CHANNELS, 1)
         if self.kind == "concat":
             self.point = nn.Conv2d(CHANNELS + width, CHANNELS, 1)
-        elif self.sources and not is_whole:
-            self.restore = nn.Conv2d(width, CHANNELS, 1)
         if self.kind in ("attention", "gated"):
             self.gate = nn.Conv2d(2 * CHANNELS, 1 if self.kind == "attention" else CHANNELS, 1)
 

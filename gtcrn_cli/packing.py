@@ -287,7 +287,7 @@ def _skip(weights: Weights, config: GTCRNConfig, source: int) -> list[Array]:
 
 def _fusion(weights: Weights, config: GTCRNConfig, level: int) -> list[Array]:
     sources = config.sources(level)
-    kind = config.kinds[level] if sources else "none"
+    kind = config.kind(level)
     name = f"decoder.fusions.{LEVELS[-1] - level}"
 
     restore, restore_bias = np.zeros((SOURCES, 16, 16)), np.zeros(16)
@@ -297,7 +297,7 @@ def _fusion(weights: Weights, config: GTCRNConfig, level: int) -> list[Array]:
         point = weights[f"{name}.point.weight"][:, :, 0, 0]
         from_below, joined = _matrix(point[:, :CHANNELS]), point[:, CHANNELS:]
         restore_bias = weights[f"{name}.point.bias"]
-    elif len(sources) > 1 or any(config.compresses(source) for source in sources):
+    elif config.restores(level):
         joined = weights[f"{name}.restore.weight"][:, :, 0, 0]
         restore_bias = weights[f"{name}.restore.bias"]
     if joined is not None:
