@@ -24,14 +24,17 @@ from .config import (
     DEEP_BANDS,
     DILATIONS,
     ERB_BANDS,
+    FEATURES,
+    INPUT,
+    LEVELS,
     LOW_BINS,
     SAMPLE_RATE,
     WINDOW,
     GTCRNConfig,
 )
+from .fusion import Fusion, SkipCache, Skips
 
 HALF = CHANNELS // 2
-FEATURES = 9  # magnitude, real and imaginary part, each with its two neighbour bands
 
 
 class GTBlockState(NamedTuple):
@@ -216,8 +219,9 @@ class DualPath(nn.Module):
 class Encoder(nn.Module):
     """From 9 x 129 features to 16 x 33, in five levels."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: GTCRNConfig) -> None:
         super().__init__()
+        self.cache = SkipCache(config)
         self.en_convs = nn.ModuleList(
             [
                 ConvBlock(FEATURES, CHANNELS, 1, nn.PReLU()),
@@ -228,24 +232,27 @@ class Encoder(nn.Module):
 
     def forward(
         self, x: Tensor, state: tuple[GTBlockState, ...] | None
-    ) -> tuple[list[Tensor], tuple[GTBlockState, ...]]:
-        """The outputs of all five levels, shallowest first; the last one is the encoder's."""
-        outputs, states = [], []
+    ) -> tuple[Tensor, Skips, tuple[GTBlockState, ...]]:
+        """The output of the last level, and what the decoder takes of the others and of `x`."""
+        skips: Skips = {}
+        states = []
+        self.cache.keep(skips, INPUT, x)
         for level, block in enumerate(self.en_convs):
             if isinstance(block, GTBlock):
                 x, block_state = block(x, None if state is None else state[level - 2])
                 states.append(block_state)
             else:
                 x = block(x)
-            outputs.append(x)
-        return outputs, tuple(states)
+            self.cache.keep(skips, level, x)
+        return x, skips, tuple(states)
 
 
 class Decoder(nn.Module):
     """The encoder's mirror: 16 x 33 to a two-channel mask over 129 bands."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: GTCRNConfig) -> None:
         super().__init__()
+        self.fusions = nn.ModuleList([Fusion(config, level) for level in reversed(LEVELS)])
         self.de_convs = nn.ModuleList(
             [
                 *(GTBlock(dilation, transposed=True) for dilation in reversed(DILATIONS)),
@@ -255,12 +262,12 @@ class Decoder(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, skips: list[Tensor], state: tuple[GTBlockState, ...] | None
+        self, x: Tensor, skips: Skips, state: tuple[GTBlockState, ...] | None
     ) -> tuple[Tensor, tuple[GTBlockState, ...]]:
-        """Takes every skip off the list as it uses it, deepest first, and so frees it."""
+        """Removes every skip from `skips` when no later level takes it, and so frees it."""
         states = []
         for level, block in enumerate(self.de_convs):
-            x = x + skips.pop()
+            x = self.fusions[level](x, skips)
             if isinstance(block, GTBlock):
                 x, block_state = block(x, None if state is None else state[level])
                 states.append(block_state)
@@ -283,10 +290,10 @@ class GTCRN(nn.Module):
         super().__init__()
         self.config = config or GTCRNConfig()
         self.erb = ERB()
-        self.encoder = Encoder()
+        self.encoder = Encoder(self.config)
         self.dpgrnn1 = DualPath()
         self.dpgrnn2 = DualPath()
-        self.decoder = Decoder()
+        self.decoder = Decoder(self.config)
 
     def mask(self, spectrum: Tensor, state: GTCRNState | None = None) -> tuple[Tensor, GTCRNState]:
         """The complex ratio mask that `forward` multiplies with.
@@ -305,11 +312,10 @@ class GTCRN(nn.Module):
         encoder_state, (hidden1, hidden2), decoder_state = state or (None, (None, None), None)
         real, imag = spectrum.unbind(-1)  # [B, T, 257]
         magnitude = torch.sqrt(real.square() + imag.square() + 1e-12)
-        features = torch.stack([magnitude, real, imag], dim=1)  # [B, 3, T, 257]
-        features = with_neighbours(self.erb.compress(features))  # [B, 9, T, 129]
+        x = torch.stack([magnitude, real, imag], dim=1)  # [B, 3, T, 257]
+        x = with_neighbours(self.erb.compress(x))  # [B, 9, T, 129]
 
-        skips, encoder_state = self.encoder(features, encoder_state)
-        x = skips[-1]  # [B, 16, T, 33]
+        x, skips, encoder_state = self.encoder(x, encoder_state)  # [B, 16, T, 33]
         x, hidden1 = self.dpgrnn1(x, hidden1)
         x, hidden2 = self.dpgrnn2(x, hidden2)
         x, decoder_state = self.decoder(x, skips, decoder_state)  # [B, 2, T, 129]

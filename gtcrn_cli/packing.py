@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint, Weights
-from .config import CHANNELS, DEEP_BANDS, DILATIONS, ERB_BANDS
+from .config import (
+    CHANNELS,
+    DEEP_BANDS,
+    DILATIONS,
+    ERB_BANDS,
+    FEATURES,
+    INPUT,
+    KINDS,
+    LEVELS,
+    GTCRNConfig,
+)
 from .errors import UserError
 
 Array = NDArray[Any]  # float32 once packed; some of the folding is done in float64
@@ -79,6 +89,29 @@ ERB = _layout(
     lower_band=HIGH_BINS,  # of the two that give a bin its mask
     spread=2 * HIGH_BINS,
 )
+# Sources of skips are counted from the input features: those are 0, encoder level n is n + 1.
+SOURCES = 1 + len(LEVELS)
+_, ADD, CONCAT, ATTEND, GATE = range(len(KINDS))  # as config.KINDS has them
+MANTISSA_BITS_CUT = {"float32": 0, "float16": 13, "bfloat16": 16}
+SKIP = _layout("SKIP", compresses=16, kernel=16 * 16, bias=16)  # of one source
+FUSION = _layout(
+    "FUSION",  # of one decoder level
+    kind=1,
+    restores=1,  # whether the skip is more than the mirrored level's output as it is
+    takes=14,  # which sources
+    restore=SOURCES * 16 * 16,
+    restore_bias=16,
+    from_skip=16 * 16,
+    from_below=16 * 16,
+    bias=16,
+)
+SKIPS = _layout(
+    "SKIPS",
+    rounding=1,  # bits to cut off every cached number
+    prepares=15,  # whether what is cached is anything but the levels as they are
+    sources=SOURCES * SKIP.size,
+    fusions=len(LEVELS) * FUSION.size,  # by the encoder level that is mirrored
+)
 WEIGHTS = _layout(
     "WEIGHTS",
     erb=ERB.size,
@@ -89,6 +122,7 @@ WEIGHTS = _layout(
     decoder=3 * GT_BLOCK.size,
     deconv3=DECONV3.size,
     deconv4=DECONV4.size,
+    skips=SKIPS.size,
 )
 
 # A row of bands has an empty band (zeros) at either end, for the convolutions over bands.
@@ -128,6 +162,7 @@ def pack(checkpoint: Checkpoint) -> Array:
             *(part for n in (0, 1, 2) for part in _gt_block(weights, f"decoder.de_convs.{n}")),
             *_deconv3(weights, "decoder.de_convs.3"),
             *_deconv4(weights, "decoder.de_convs.4"),
+            *_skips(weights, checkpoint.config),
         ]
         flat = np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
     except (KeyError, ValueError) as error:
@@ -218,6 +253,70 @@ def _deconv4(weights: Weights, name: str) -> list[Array]:
     kernel, bias = _folded(weights, f"{name}.conv", f"{name}.bn", transposed=True)
     taps = kernel[:, :, 0].transpose(0, 2, 1)  # [out, 5, in]
     return [taps[:, [4, 2, 0]], taps[:, [3, 1]], _pad(bias)]
+
+
+def _skips(weights: Weights, config: GTCRNConfig) -> list[Array]:
+    rounding = MANTISSA_BITS_CUT[config.skip_dtype]
+    prepares = rounding > 0 or INPUT in config.cached or any(map(config.compresses, config.cached))
+    return [
+        np.array([rounding, prepares]),
+        np.zeros(14),
+        *(part for source in (INPUT, *LEVELS) for part in _skip(weights, config, source)),
+        *(part for level in LEVELS for part in _fusion(weights, config, level)),
+    ]
+
+
+def _matrix(kernel: Array) -> Array:
+    """A 1x1 convolution ``[out, in]`` as ``[16 in, 16 out]``, zeros where it is smaller."""
+    outputs, inputs = kernel.shape
+    return np.pad(kernel.T, ((0, 16 - inputs), (0, 16 - outputs)))
+
+
+def _skip(weights: Weights, config: GTCRNConfig, source: int) -> list[Array]:
+    """The input features always need their kernel: it is where their neighbours are put in."""
+    channels = FEATURES if source == INPUT else CHANNELS
+    kernel, bias = np.eye(channels), np.zeros(16)
+    compresses = source in config.cached and config.compresses(source)
+    if compresses:
+        name = f"encoder.cache.compress.{'input' if source == INPUT else source}"
+        kernel, bias = weights[f"{name}.weight"][:, :, 0, 0], _pad(weights[f"{name}.bias"])
+    if source == INPUT:  # the kernel sees [neighbour, feature], SFE counts the other way
+        kernel = kernel.reshape(-1, 3, 3).swapaxes(1, 2).reshape(-1, FEATURES)
+    return [np.full(16, compresses), _matrix(kernel), bias]
+
+
+def _fusion(weights: Weights, config: GTCRNConfig, level: int) -> list[Array]:
+    sources = config.sources(level)
+    kind = config.kind(level)
+    name = f"decoder.fusions.{LEVELS[-1] - level}"
+
+    restore, restore_bias = np.zeros((SOURCES, 16, 16)), np.zeros(16)
+    from_skip, from_below, bias = np.zeros((16, 16)), np.zeros((16, 16)), np.zeros(16)
+    joined = None
+    if kind == "concat":
+        point = weights[f"{name}.point.weight"][:, :, 0, 0]
+        from_below, joined = _matrix(point[:, :CHANNELS]), point[:, CHANNELS:]
+        restore_bias = weights[f"{name}.point.bias"]
+    elif config.restores(level):
+        joined = weights[f"{name}.restore.weight"][:, :, 0, 0]
+        restore_bias = weights[f"{name}.restore.bias"]
+    if joined is not None:
+        ends = np.cumsum([config.cached_channels(source) for source in sources])
+        for source, kernel in zip(sources, np.split(joined, ends[:-1], axis=1), strict=True):
+            restore[source - INPUT] = _matrix(kernel)
+    if kind in ("attention", "gated"):
+        gate = weights[f"{name}.gate.weight"][:, :, 0, 0] / 2
+        bias = _pad(weights[f"{name}.gate.bias"] / 2)
+        if kind == "attention":  # one output: it is the inputs that lie side by side
+            gate = np.pad(gate.reshape(2, 1, 16), ((0, 0), (0, 15), (0, 0)))
+            from_skip, from_below = gate
+        else:
+            from_skip, from_below = _matrix(gate[:, :CHANNELS]), _matrix(gate[:, CHANNELS:])
+    takes = np.isin(np.arange(14) + INPUT, sources)
+    return [
+        np.array([KINDS.index(kind), joined is not None]),
+        takes, restore, restore_bias, from_skip, from_below, bias,
+    ]  # fmt: skip
 
 
 def _gt_block(weights: Weights, name: str) -> list[Array]:

@@ -255,6 +255,47 @@ smaller = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered("<",
 """Lane by lane the smaller; `b` where either is not a number."""
 
 
+def _cut(builder: Any, vector: Any, bits: int) -> Any:
+    """Round to nearest, ties to even, so that the last `bits` bits of the mantissa are zero."""
+    integer = ir.VectorType(ir.IntType(32), vector.type.count)
+
+    def constant(number: int) -> ir.Constant:
+        return ir.Constant(integer, [number] * vector.type.count)
+
+    word = builder.bitcast(vector, integer)
+    odd = builder.and_(builder.lshr(word, constant(bits)), constant(1))
+    word = builder.add(word, builder.add(odd, constant((1 << (bits - 1)) - 1)))
+    return builder.bitcast(builder.and_(word, constant(-1 << bits)), vector.type)
+
+
+@_generate
+def as_bfloat16(typing: Any, vector: Any) -> Any:
+    """The nearest numbers that bfloat16 has."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _cut(builder, arguments[0], 16)
+
+    return vector(vector), build
+
+
+@_generate
+def as_float16(typing: Any, vector: Any) -> Any:
+    """The nearest numbers that float16 has, for numbers in its range.
+
+    By hand, because not every CPU has an instruction for it.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (x,) = arguments
+        shift = _spread(builder, FLOAT(0.75), x.type.count)  # brings the last bit to 2**-24
+        small = builder.fsub(builder.fadd(x, shift), shift)
+        smallest_normal = _spread(builder, FLOAT(2.0**-14), x.type.count)
+        is_normal = builder.fcmp_ordered(">=", _call(builder, "fabs", [x]), smallest_normal)
+        return builder.select(is_normal, _cut(builder, x, 13), small)
+
+    return vector(vector), build
+
+
 def _operator(operation: Any, build: Callable[[Any, Any, Any], Any]) -> None:
     class Template(AbstractTemplate):  # type: ignore[misc]
         def generic(self, args: Any, kws: Any) -> Any:

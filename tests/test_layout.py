@@ -12,8 +12,10 @@ PACKAGE = PROJECT / "gtcrn_cli"
 LAYERS = [
     "errors",
     "config",
+    "footprint",
     "checkpoint",
     "spectrum",
+    "fusion",
     "model",
     "packing",
     "simd",

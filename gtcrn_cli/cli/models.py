@@ -24,16 +24,20 @@ def list_models(context: typer.Context) -> None:
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A model's name, or a model file.")]) -> None:
-    """Print a model's card: network, data, licence, recipe and measured scores."""
+    """Print a model's card: network, what it costs, data, licence, recipe, measured scores."""
     import json
+    from dataclasses import asdict
 
     from ..checkpoint import find_model, load_model
+    from ..footprint import footprint
 
     checkpoint = load_model(name)
     facts = {
         "file": str(find_model(name)),
         "sha256": checkpoint.digest,
+        "network": checkpoint.config.name,
         "config": checkpoint.config.to_dict(),
+        "footprint": asdict(footprint(checkpoint.config)),
         **checkpoint.card,
     }
     typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
