@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import si_sdr_db
+from conftest import si_sdr_db, untrained
 from typer.testing import CliRunner
 
 from gtcrn_cli import exporting
 from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.cli import app
+from gtcrn_cli.config import GTCRNConfig
 from gtcrn_cli.engines import load_engine
 from gtcrn_cli.enhancer import Enhancer
 from gtcrn_cli.errors import MissingExtraError, UserError
@@ -23,6 +24,14 @@ def exported(shipped: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("export") / "gtcrn.onnx"
     assert exporting.export(shipped, path) < 1e-5
     return path
+
+
+@pytest.mark.parametrize(
+    "fusion", ["hybrid+dense+input+compress=4", "attention+dense", "gated+bfloat16"]
+)
+def test_every_fusion_exports(fusion: str, tmp_path: Path) -> None:
+    exporting.export(untrained(GTCRNConfig.parse(fusion)), tmp_path / "m.onnx")
+    assert (tmp_path / "m.onnx").exists()
 
 
 def test_same_as_the_native_engine(exported: Path, shipped: Checkpoint, noisy: np.ndarray) -> None:
