@@ -49,8 +49,7 @@ def test_tanh_is_as_exact_as_it_says() -> None:
     x = np.concatenate([np.linspace(-12, 12, 16_000), np.geomspace(1e-30, 1e30, 1_600)])
     x = x.astype(np.float32).reshape(-1, 16)
     y = compiled(tanh_of_16)(x)
-    np.testing.assert_allclose(y, np.tanh(x.astype(float)), atol=5e-7)
-    assert np.abs(y).max() <= 1
+    np.testing.assert_allclose(y, np.tanh(x.astype(float)), rtol=5e-7)
 
 
 def test_prelu() -> None:
