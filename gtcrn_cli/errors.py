@@ -13,6 +13,10 @@ class ReadError(UserError):
     """A source broke off in the middle; what came before is good."""
 
 
+class DeviceError(UserError):
+    """A sound device is not there, or does not open: it may later."""
+
+
 class MissingExtraError(UserError):
     """An optional dependency is not installed.
 

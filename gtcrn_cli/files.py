@@ -44,6 +44,7 @@ FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 FINE_SUBTYPES = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_24", "ALAC_32", "DWVW_24")
 LONGEST_WAV_BYTES = 2**32 - 2**16  # RIFF sizes have 32 bits; the rest is for headers and tags
 RF64_AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
+UPDATE_HEADER_NOW = 0x1060  # and SFC_UPDATE_HEADER_NOW
 
 # ffmpeg's names of headerless PCM, as libsndfile's subtype and byte order
 RAW_ENCODINGS = {
@@ -302,6 +303,11 @@ class FileSink:
             self._file.write(block)
         except (soundfile.LibsndfileError, AssertionError) as error:
             raise self._write_error(error) from None
+
+    def make_playable(self) -> None:
+        """Write a header that fits what has been written so far, for the case of a kill."""
+        # soundfile has no name for this libsndfile command, hence the private call.
+        soundfile._snd.sf_command(self._file._file, UPDATE_HEADER_NOW, soundfile._ffi.NULL, 0)
 
     def keep_partial(self) -> str:
         """See `pipeline.Sink`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for another
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from sound_server import SoundServer, why_unavailable
 
 from gtcrn_cli.checkpoint import Checkpoint, import_model, load_model
 from gtcrn_cli.config import GTCRNConfig
@@ -95,3 +97,16 @@ def published(request: pytest.FixtureRequest) -> tuple[Checkpoint, np.ndarray, n
         for name in ("noisy.wav", f"enhanced_{request.param}.wav")
     )
     return checkpoint, noisy, enhanced
+
+
+@pytest.fixture(scope="session")
+def sound_server() -> Iterator[SoundServer]:
+    """A sound server of our own, without hardware."""
+    server = SoundServer()
+    try:
+        reason = why_unavailable(server)
+        if reason is not None:
+            pytest.skip(reason)
+        yield server
+    finally:
+        server.close()

@@ -20,7 +20,11 @@ from .bench import bench
 from .compare import EXAMPLES as COMPARE_EXAMPLES
 from .compare import compare
 from .denoise import EXAMPLES, denoise
+from .devices import devices
+from .doctor import doctor
 from .export import export
+from .live import EXAMPLES as LIVE_EXAMPLES
+from .live import live
 
 app = typer.Typer(
     name="gtcrn",
@@ -47,6 +51,9 @@ def _gtcrn(
 
 
 app.command(epilog=EXAMPLES)(denoise)
+app.command(epilog=LIVE_EXAMPLES)(live)
+app.command()(devices)
+app.command()(doctor)
 app.command()(bench)
 app.command()(export)
 app.command(epilog=COMPARE_EXAMPLES)(compare)

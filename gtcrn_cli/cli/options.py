@@ -28,6 +28,7 @@ class ChannelsChoice(str, Enum):
 
 
 ENHANCING = "How to enhance"
+DEVICES = "Devices"
 
 Strength = Annotated[
     float | None,
@@ -84,6 +85,28 @@ Device = Annotated[
     str,
     typer.Option(
         help="Where the torch engine runs, for example 'cuda'.", rich_help_panel=ENHANCING
+    ),
+]
+InputDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="NUMBER|NAME",
+        show_default="the system's default",
+        help="The microphone, as 'gtcrn devices' lists it; a part of the name will do.",
+        rich_help_panel=DEVICES,
+    ),
+]
+OutputDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="NUMBER|NAME",
+        show_default="the system's default",
+        help="Speaker, headphones or virtual cable, likewise.",
+        rich_help_panel=DEVICES,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -1,0 +1,95 @@
+"""`gtcrn doctor`: does live sound work here, and if not, why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Device, EngineName, InputDevice, Model, OutputDevice, engine_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..doctor import Finding
+
+COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+class VirtualMic(str, Enum):
+    """Choices of --virtual-mic."""
+
+    add = "add"
+    remove = "remove"
+
+
+def doctor(
+    loopback: Annotated[
+        bool,
+        typer.Option("--loopback", help="Play clicks and measure when the microphone hears them."),
+    ] = False,
+    input_device: InputDevice = None,
+    output_device: OutputDevice = None,
+    rate: Annotated[
+        int | None, typer.Option(metavar="HZ", help="Sample rate of the loopback.")
+    ] = None,
+    virtual_mic: Annotated[
+        VirtualMic | None,
+        typer.Option(help="Make a virtual microphone that stays until logout, or remove it."),
+    ] = None,
+    model: Model = "gtcrn",
+    engine: EngineName = "native",
+    device: Device = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Examine what 'gtcrn live' needs: PortAudio, devices and their rates, speed, latency."""
+    if virtual_mic is not None:
+        _set_up(virtual_mic)
+        return
+    from ..doctor import examine, round_trip
+
+    def findings() -> Iterator[Finding]:
+        yield from examine(engine_of(model, engine, device))
+        if loopback:
+            from ..soundcard import SoundCard, Wanted
+
+            yield round_trip(SoundCard(Wanted(input_device, output_device, rate)).open())
+
+    seen = []
+    for finding in findings():
+        seen.append(finding)
+        if not as_json:
+            mark = typer.style(f"{finding.verdict:<8}", fg=COLOURS[finding.verdict])
+            typer.echo(f"{mark} {finding.what}: {finding.text}")
+    _conclude(seen, as_json)
+
+
+def _conclude(seen: list[Finding], as_json: bool) -> None:
+    from ..doctor import virtual_microphone_recipe
+
+    if as_json:
+        facts = {
+            "findings": [asdict(finding) for finding in seen],
+            "virtual_microphone": virtual_microphone_recipe(),
+        }
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        typer.echo(f"\nA virtual microphone: {virtual_microphone_recipe()}")
+    if any(finding.verdict == "failed" for finding in seen):
+        raise typer.Exit(1)
+
+
+def _set_up(wanted: VirtualMic) -> None:
+    from .. import pulse
+
+    if wanted is VirtualMic.remove:
+        modules = pulse.virtual_microphone_modules()
+        pulse.remove_modules(modules)
+        typer.echo("removed" if modules else "there was none", err=True)
+    elif pulse.add_virtual_microphone():
+        typer.echo(f'choose "{pulse.VIRTUAL_DESCRIPTION}"; feed it: gtcrn live -o gtcrn', err=True)
+    else:
+        typer.echo("it is there already", err=True)

@@ -1,0 +1,224 @@
+"""`gtcrn live`: the microphone, enhanced, until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import (
+    DEVICES,
+    AttenLimit,
+    Channels,
+    ChannelsChoice,
+    Device,
+    EngineName,
+    HighBand,
+    HighBandChoice,
+    InputDevice,
+    Model,
+    OutputDevice,
+    Quiet,
+    Strength,
+    engine_of,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from ..screen import View
+
+RECORDING = "Recording"
+SHOWING = "What it shows"
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gtcrn live\n
+  gtcrn live --input usb --output headphones\n
+  gtcrn live --virtual-mic          then choose "gtcrn microphone" in the call\n
+  gtcrn live --record-input noisy.wav --record-output clean.wav --duration 60\n
+  gtcrn live --virtual-mic --print-service > ~/.config/systemd/user/gtcrn-live.service
+"""
+
+
+def live(
+    input_device: InputDevice = None,
+    output_device: OutputDevice = None,
+    virtual_mic: Annotated[
+        bool,
+        typer.Option(
+            "--virtual-mic",
+            help="Play into a virtual microphone, made for the time (Linux).",
+            rich_help_panel=DEVICES,
+        ),
+    ] = False,
+    follow_default: Annotated[
+        bool,
+        typer.Option(
+            "--follow-default",
+            help="Move along when the system's default device changes.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = False,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="HZ",
+            min=8_000,
+            max=192_000,
+            show_default="the devices' own",
+            help="Open both devices at this sample rate.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    block: Annotated[
+        float,
+        typer.Option(
+            metavar="MS",
+            min=1,
+            max=200,
+            help="How much a device hands over at a time.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = 10.0,
+    latency: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS",
+            min=0,
+            max=2000,
+            show_default="as low as is safe",
+            help="Delay to aim for, microphone to speaker; longer stands more disturbance.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    input_channels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            show_default="1",
+            help="Channels of the microphone to open.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    output_channels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            show_default="up to 2",
+            help="Channels to play on.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    strength: Strength = None,
+    atten_limit: AttenLimit = None,
+    high_band: HighBand = HighBandChoice.gate,
+    channels: Channels = ChannelsChoice.independent,
+    model: Model = "gtcrn",
+    engine: EngineName = "native",
+    device: Device = "cpu",
+    record_input: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Record the microphone, all along.",
+            rich_help_panel=RECORDING,
+            show_default=False,
+        ),
+    ] = None,
+    record_output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Record what is played, in time with it.",
+            rich_help_panel=RECORDING,
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=RECORDING),
+    ] = False,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0, show_default="until Ctrl-C", help="Then end."),
+    ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Print a line a second.", rich_help_panel=SHOWING),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print a JSON object a second.", rich_help_panel=SHOWING),
+    ] = False,
+    quiet: Quiet = False,
+    print_service: Annotated[
+        bool,
+        typer.Option(
+            "--print-service",
+            help="Print a systemd user unit or launchd agent that runs this command for ever.",
+        ),
+    ] = False,
+) -> None:
+    """Remove the noise from the microphone, live: to speaker, headphones or a virtual cable.
+
+    Keys: space bypass, m mute, up and down strength, r record, q quit.
+    """
+    settings = settings_of(strength, atten_limit, high_band, channels)
+    if virtual_mic and output_device is not None:
+        raise typer.BadParameter("--virtual-mic is an output: leave out --output")
+    if follow_default and input_device is not None and (output_device or virtual_mic):
+        raise typer.BadParameter("--follow-default has nothing to follow: both devices are given")
+    if print_service:
+        _print_service(bool(record_input or record_output or duration is not None))
+        return
+
+    from ..live import Session
+    from ..screen import watch
+    from ..soundcard import SoundCard, Wanted
+
+    wanted = Wanted(
+        input_device,
+        output_device,
+        rate,
+        block,
+        latency,
+        input_channels,
+        output_channels,
+        virtual_mic,
+        follow_default,
+    )
+    view = _view(plain, as_json, quiet)
+    session = Session(
+        SoundCard(wanted),
+        engine_of(model, engine, device),
+        settings,
+        view.note,
+        (record_input, record_output),
+        overwrite,
+    )
+    watch(session, view, duration)
+
+
+def _view(plain: bool, as_json: bool, quiet: bool) -> View:
+    from ..screen import JsonLines, Plain, Screen, Silent
+
+    if as_json:
+        return JsonLines()
+    if quiet:
+        return Silent()
+    return Plain() if plain or not sys.stderr.isatty() else Screen()
+
+
+def _print_service(ends: bool) -> None:
+    from ..service import service_file
+
+    if ends:
+        raise typer.BadParameter("a service runs for ever: no --record-… and no --duration")
+    arguments = [word for word in sys.argv[1:] if word != "--print-service"]
+    if not {"--plain", "--json", "-q", "--quiet"} & set(arguments):
+        arguments.append("--plain")
+    typer.echo(service_file(arguments), nl=False)

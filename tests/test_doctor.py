@@ -1,0 +1,106 @@
+"""The doctor finds a click where it is, and tells what works."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from simulated import SimulatedPair
+from sound_server import MICROPHONE, SPEAKER, SoundServer
+
+from gtcrn_cli import doctor
+from gtcrn_cli.doctor import find_click, round_trip, virtual_microphone_recipe
+
+RATE = 16_000
+
+
+class Cable(SimulatedPair):
+    """A pair whose output is heard by its input, quieter and later."""
+
+    def __init__(self, delay: int, gain: float = 0.3) -> None:
+        super().__init__(self._heard)
+        self.delay, self.gain = delay, gain
+
+    def _heard(self, at: np.ndarray) -> np.ndarray:
+        noise = np.random.default_rng(int(at[0])).normal(0, 0.003, len(at))
+        hum = 0.02 * np.sin(2 * np.pi * 50 * at / RATE)
+        if not self.played:
+            return noise + hum
+        played = np.concatenate(self.played)[:, 0]
+        source = at - self.delay
+        there = (source >= 0) & (source < len(played))
+        return noise + hum + self.gain * np.where(there, played[source.clip(0, len(played) - 1)], 0)
+
+
+@pytest.mark.parametrize("delay", [800, 3000])
+def test_the_round_trip_over_a_cable_is_measured(delay: int):
+    pair = Cable(delay)
+    finding = round_trip(pair)
+    assert finding.verdict == "ok"
+    assert pair.closed
+    # What waits in the simulated buffers comes on top: a block and what the player starts at.
+    devices_ms = float(finding.text.split("does it, ")[1].split(" ms")[0])
+    waits = pair.player.start_at / RATE
+    assert 1000 * (delay / RATE + waits) == pytest.approx(devices_ms, abs=30)
+
+
+def test_silence_has_no_click_in_it():
+    assert round_trip(Cable(800, gain=0.0)).verdict == "warning"
+
+
+def test_a_click_is_found_to_the_sample():
+    rng = np.random.default_rng(0)
+    played = np.zeros(RATE)
+    played[4000:4160] = rng.normal(0, 0.3, 160)
+    heard = 0.05 * np.roll(played, 1234) + rng.normal(0, 0.001, RATE)
+    assert find_click(heard, played) == 1234
+    assert find_click(rng.normal(0, 0.01, RATE), played) is None
+
+
+@pytest.mark.parametrize(
+    ("system", "word"),
+    [("Linux", "--virtual-mic"), ("Darwin", "BlackHole"), ("Windows", "VB-Cable")],
+)
+def test_every_system_has_a_recipe_for_a_virtual_microphone(system: str, word: str):
+    assert word in virtual_microphone_recipe(system)
+
+
+def test_the_doctor_examines_a_system_that_works(sound_server: SoundServer):
+    done = sound_server.gtcrn(
+        *("doctor", "--json", "--loopback", "--input", f"{SPEAKER}.monitor", "--output", SPEAKER)
+    )
+    findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
+    assert findings["PortAudio"]["verdict"] == "ok"
+    assert findings["default input"]["verdict"] == "ok"
+    assert "ms for 99 % of the frames" in findings["engine native"]["text"]
+    rates = next(f for what, f in findings.items() if MICROPHONE in what or "Null" in what)
+    assert "48" in rates["text"]
+    assert findings["round trip"]["verdict"] == "ok"
+    assert 50 < float(findings["round trip"]["text"].split(" ms")[0]) < 500
+
+
+def test_the_doctor_makes_and_removes_a_virtual_microphone(sound_server: SoundServer):
+    def sources() -> str:
+        return sound_server.run("pactl", "list", "short", "sources").stdout
+
+    assert sound_server.gtcrn("doctor", "--virtual-mic", "add").returncode == 0
+    assert "gtcrn_microphone" in sources()
+    assert sound_server.gtcrn("doctor", "--virtual-mic", "remove").returncode == 0
+    assert "gtcrn" not in sources()
+
+
+def test_without_portaudio_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch):
+    def missing() -> None:
+        raise doctor.UserError("live sound needs the PortAudio library")
+
+    class Engine:
+        name = "fixed"
+
+        def mask(self, spectrum, state):
+            return spectrum, state
+
+    monkeypatch.setattr(doctor, "portaudio", missing)
+    monkeypatch.setattr(doctor, "TIMED_FRAMES", 10)
+    *_, last = doctor.examine(Engine())
+    assert (last.what, last.verdict) == ("PortAudio", "failed")
