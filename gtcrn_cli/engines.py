@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .checkpoint import Checkpoint
+from .config import BINS
 from .errors import MissingExtraError, UserError
 from .machine_code import load_kernel
 from .packing import STATE, Array, join_state, pack, split_state
@@ -58,8 +59,10 @@ class NativeEngine:
     def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
         """See `Engine.mask`; the state is float32 ``[C, S]``, laid out as `packing.STATE` says."""
         spectrum = np.ascontiguousarray(spectrum, np.complex64)
-        channels, frames, _ = spectrum.shape
+        channels, frames, bins = spectrum.shape
         after = np.zeros((channels, STATE.size), np.float32) if state is None else state.copy()
+        if bins != BINS or after.shape != (channels, STATE.size):  # the kernel would not notice
+            raise ValueError(f"spectrum {spectrum.shape} and state {after.shape} do not fit")
         mask = np.empty_like(spectrum)
         self._mask_frames(
             spectrum.ctypes.data,

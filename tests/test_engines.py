@@ -169,6 +169,16 @@ def test_threads_do_not_touch_each_other(shipped: Checkpoint, spectrum: Spectrum
         np.testing.assert_array_equal(results[n], mask)
 
 
+def test_arrays_that_do_not_fit_are_refused(shipped: Checkpoint, spectrum: Spectrum) -> None:
+    """Compiled code would read beyond them."""
+    engine = load_engine(shipped)
+    _, state = engine.mask(spectrum, None)
+    with pytest.raises(ValueError, match="do not fit"):
+        engine.mask(spectrum[..., :-1], None)
+    with pytest.raises(ValueError, match="do not fit"):
+        engine.mask(np.repeat(spectrum, 2, axis=0), state)
+
+
 def test_native_is_the_default(shipped: Checkpoint) -> None:
     assert load_engine(shipped).name == "native"
 
