@@ -131,6 +131,11 @@ class DriftControl:
         self.settled = False
         self.correction = self._learnt
 
+    @property
+    def lengthening(self) -> bool:
+        """Whether what `lengthen` asked for is still going on."""
+        return self._owed_s > 0
+
     def lengthen(self, by_s: float) -> None:
         """Stretch the sound until so much more of it waits, then settle anew."""
         self._owed_s = by_s

@@ -514,14 +514,14 @@ class Worker:
         missing_s = min(spare_s - self._least_s, MOST_LENGTHENED * spare_s - self._lengthened_s)
         if missing_s > DEAD_ZONE_S:
             self._lengthened_s += missing_s
-            self._least_s = math.inf
             self.drift.lengthen(missing_s)
 
     def _look_at_headroom(self, now: float) -> None:
         player = self.pair.player
         if now - self._looked_s > HEADROOM_S and player.lowest is not None:
             self.headroom_s = player.lowest / self.pair.output_rate
-            self._least_s = min(self._least_s, self.headroom_s)
+            lengthening = self.drift.lengthening
+            self._least_s = math.inf if lengthening else min(self._least_s, self.headroom_s)
             self._looked_s, player.lowest = now, None
 
     def _count(self, seconds: float) -> None:

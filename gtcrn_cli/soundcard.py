@@ -111,35 +111,22 @@ class Pair:
         meant = behind(listed, source, "input"), behind(listed, sink, "output")
         self.names = (meant[0].name, meant[1].name)
         self.notes = [risk] if (risk := howl_risk(*meant)) else []
-        from_end = _end(source, "input", wanted.input_channels or 1)
-        to_end = _end(sink, "output", wanted.output_channels or min(2, sink.outputs))
-        rates = agree_on_rates(from_end, to_end, wanted.sample_rate)
-        self.sample_rate, self.output_rate = rates
-        self.input = Ring(int(RING_S * rates[0]), from_end.channels)
-        most_s = max(MOST_WAITING_S, 4 * wanted.block_ms / 1000)
-        self.most_input = int(most_s * rates[0])
-        enhanced = Ring(int(RING_S * rates[1]), min(from_end.channels, to_end.channels))
-        self.player = Player(enhanced, fade=int(FADE_S * rates[1]))
+        ends = (
+            _end(source, "input", wanted.input_channels or 1),
+            _end(sink, "output", wanted.output_channels or min(2, sink.outputs)),
+        )
+        self.sample_rate, self.output_rate = agree_on_rates(*ends, wanted.sample_rate)
+        self.input = Ring(int(RING_S * self.sample_rate), ends[0].channels)
+        enhanced = Ring(int(RING_S * self.output_rate), min(end.channels for end in ends))
+        self.player = Player(enhanced, fade=int(FADE_S * self.output_rate))
         self.device_xruns = 0
         self.device_latency_s = [0.0, 0.0]
         self._arrived = threading.Event()
         self._streams: list[Any] = []
-        block_s = wanted.block_ms / 1000
-        hop_s = STFT(rates[0]).hop / rates[0]
-        latency_s = None if wanted.latency_ms is None else wanted.latency_ms / 1000
-        buffers = plan_buffers(block_s, hop_s, _lowest_latency_s(to_end), latency_s)
-        if latency_s is not None and latency_s < buffers.latency_s - 0.001:
-            self.notes.append(
-                f"a latency of {wanted.latency_ms:.0f} ms cannot be had: "
-                f"{1000 * buffers.latency_s:.0f} ms is the least here (less with a smaller --block)"
-            )
-        self.player.start_at = int(buffers.waiting_s * rates[1])
-        self.player.spare = int(buffers.spare_s * rates[1])
-        self.player.most = int((buffers.waiting_s + most_s) * rates[1])
+        buffers = self._plan(ends[1], wanted)
         try:
-            input_s = max(_lowest_latency_s(from_end), buffers.input_s)
-            self._open(from_end, rates[0], block_s, input_s)
-            self._open(to_end, rates[1], block_s, buffers.device_s)
+            self._open(ends[0], wanted, max(_lowest_latency_s(ends[0]), buffers.input_s))
+            self._open(ends[1], wanted, buffers.device_s)
             self._started_s = self.now()
             for stream in self._streams:
                 stream.start()
@@ -148,12 +135,31 @@ class Pair:
             reason = str(error).split(" [")[0]  # without PortAudio's number
             raise DeviceError(f"cannot open {' and '.join(self.names)}: {reason}") from None
 
-    def _open(self, end: End, sample_rate: int, block_s: float, latency_s: float) -> None:
+    def _plan(self, sink: End, wanted: Wanted) -> Buffers:
+        """Say how much sound may wait where."""
+        block_s = wanted.block_ms / 1000
+        latency_s = None if wanted.latency_ms is None else wanted.latency_ms / 1000
+        hop_s = STFT(self.sample_rate).hop / self.sample_rate
+        buffers = plan_buffers(block_s, hop_s, _lowest_latency_s(sink), latency_s)
+        if latency_s is not None and latency_s < buffers.latency_s - 0.001:
+            self.notes.append(
+                f"a latency of {wanted.latency_ms:.0f} ms cannot be had: "
+                f"{1000 * buffers.latency_s:.0f} ms is the least here (less with a smaller --block)"
+            )
+        most_s = max(MOST_WAITING_S, 4 * block_s)
+        self.most_input = int(most_s * self.sample_rate)
+        self.player.start_at = int(buffers.waiting_s * self.output_rate)
+        self.player.spare = int(buffers.spare_s * self.output_rate)
+        self.player.most = int((buffers.waiting_s + most_s) * self.output_rate)
+        return buffers
+
+    def _open(self, end: End, wanted: Wanted, latency_s: float) -> None:
         is_input = end.side == "input"
+        sample_rate = self.sample_rate if is_input else self.output_rate
         with routed(end.device, end.side):
             stream = (self._sd.InputStream if is_input else self._sd.OutputStream)(
                 sample_rate,
-                round(block_s * sample_rate),
+                round(wanted.block_ms / 1000 * sample_rate),
                 portaudio_index(end.device),
                 end.channels,
                 "float32",
@@ -167,13 +173,13 @@ class Pair:
         self.input.touched_s = self.now()
         recorded_s = times.currentTime - times.inputBufferAdcTime - count / self.sample_rate
         self.device_latency_s[0] = max(0.0, recorded_s)
-        self.device_xruns += bool(flags)
+        self.device_xruns += bool(flags.input_overflow)
         self._arrived.set()
 
     def _on_output(self, block: Samples, count: int, times: Any, flags: Any) -> None:
         self.player.play(block, self.now())
         self.device_latency_s[1] = max(0.0, times.outputBufferDacTime - times.currentTime)
-        self.device_xruns += bool(flags)
+        self.device_xruns += bool(flags.output_underflow)
 
     def now(self) -> float:
         """Seconds of the clock that `Ring.touched_s` is told in."""
@@ -303,7 +309,7 @@ class SoundCard:
         output = pulse.VIRTUAL_SINK if wanted.virtual_mic else wanted.output
         self._wanted = replace(wanted, output=output)
         self._modules: list[str] = []
-        self._defaults = DefaultWatcher() if wanted.follow_default else None
+        self._defaults: DefaultWatcher | None = None
         self._opened_before = False
 
     def open(self) -> Pair:
@@ -316,6 +322,8 @@ class SoundCard:
         """
         if self._wanted.virtual_mic:
             self._modules = pulse.add_virtual_microphone() or self._modules
+        if self._wanted.follow_default and self._defaults is None:
+            self._defaults = DefaultWatcher()
         if self._opened_before:
             refresh()
         self._opened_before = True
@@ -327,7 +335,9 @@ class SoundCard:
 
     def close(self) -> None:
         """Undo what was set up around the streams."""
-        pulse.remove_modules(self._modules)
+        if self._modules:  # but not what has got their numbers since, if the server was restarted
+            ours = pulse.virtual_microphone_modules()
+            pulse.remove_modules([number for number in self._modules if number in ours])
         if self._defaults is not None:
             self._defaults.close()
 

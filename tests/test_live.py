@@ -14,6 +14,7 @@ from simulated import SimulatedPair, SimulatedSound
 
 from gtcrn_cli import live
 from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.drift import DEAD_ZONE_S
 from gtcrn_cli.engines import load_engine
 from gtcrn_cli.enhancer import Enhancer, Settings
 from gtcrn_cli.errors import MissingExtraError, UserError
@@ -150,6 +151,29 @@ def test_a_machine_too_slow_drops_but_does_not_fall_behind():
     assert pair.input.fill <= pair.most_input + RATE // 10
     assert worker.latency_s < 0.6
     assert steepest(pair.output()) < 0.5 * RISE * 2.5
+
+
+def test_a_jittery_worker_gets_more_headroom_but_not_ever_more():
+    """Held up for 30 ms every second, which costs more of the headroom than is safe."""
+    pair = SimulatedPair(tone, stalls=[(start, 0.03) for start in range(4, 90)])
+    worker = worker_of(pair)
+
+    def least_headroom_s(seconds: int) -> float:
+        least_s = np.inf
+        for _ in range(seconds):
+            run(worker, 1)
+            least_s = min(least_s, worker.headroom_s)
+        return least_s
+
+    run(worker, 5)
+    latency_s = worker.latency_s
+    spare_s = pair.player.spare / RATE
+    assert least_headroom_s(5) < spare_s - DEAD_ZONE_S
+    run(worker, 50)
+    assert least_headroom_s(20) > spare_s - 1.5 * DEAD_ZONE_S
+    assert 0 < worker.latency_s - latency_s < 3 * spare_s
+    assert worker.counters.underruns == 0
+    assert steepest(pair.output()) < 0.5 * RISE * 1.05
 
 
 def test_what_goes_wrong_while_devices_start_is_not_counted():
