@@ -152,12 +152,14 @@ def material(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_train_from_folders(material: Path):
     arguments = ["train", str(material / "run"), "--speech", str(material / "speech"),
                  "--noise", str(material / "noise"), "--steps", "2", "--batch-s", "2",
-                 "--workers", "0", "--validate-every", "2"]  # fmt: skip
+                 "--workers", "0", "--validate-every", "2",
+                 "--config", '{"fusion": "attention"}']  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "step 2" in result.stderr and "model.safetensors" in result.stderr
     model = Checkpoint.load(material / "run" / "model.safetensors")
     assert model.card["recipe"]["steps"] == 2
+    assert model.config.fusion == "attention"
 
 
 def test_finetune_from_noise_alone(material: Path):
@@ -186,13 +188,10 @@ def test_a_wrong_folder_is_said(material: Path, kind: str):
     paths = {"speech": material / "speech", "noise": material / "noise"}
     paths[kind] = material / "empty"
     paths[kind].mkdir()
-    run = subprocess.run(
-        [sys.executable, "-m", "gtcrn_cli", "train", str(material / "run"),
-         "--speech", str(paths["speech"]), "--noise", str(paths["noise"])],
-        capture_output=True, text=True, env={**os.environ},
-    )  # fmt: skip
-    assert run.returncode == 1
-    assert run.stderr.startswith(f"gtcrn: no {kind} found") and run.stderr.count("\n") == 1
+    options = [f"--{name}={path}" for name, path in paths.items()]
+    result = CliRunner().invoke(app, ["train", str(material / "run"), *options])
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith(f"no {kind} found")
 
 
 def test_killed_and_gone_on(material: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import MissingExtraError
+
 if TYPE_CHECKING:
+    from ..config import GTCRNConfig
     from ..mixtures import Clip, Corpora, Corpus
 
 DATA, HOW = "What to train on", "How to train"
@@ -77,6 +81,15 @@ def train(
             rich_help_panel=HOW,
         ),
     ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="""Another network, like '{"fusion": "attention"}'.""",
+            show_default="the published one",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.", rich_help_panel=HOW)] = 20_000,
     batch_s: BatchS = 32.0,
     learning_rate: Annotated[
@@ -105,16 +118,15 @@ def train(
     RUN/model.safetensors is the averaged network of the last validation, for --model;
     RUN/log.csv has the losses. Ctrl-C loses nothing: the same command goes on.
     """
+    if start_from is not None and config is not None:
+        raise typer.BadParameter("the model of --start-from has its config: leave out --config")
+    _require_torch()
     from ..checkpoint import load_model
     from ..mixtures import list_clips, load_corpus
-    from ..training import (
-        VALIDATION_SEED,
-        Plan,
-        validation_set,
-        write_validation_set,
-    )
 
     clips = {"speech": list_clips(speech, "speech"), "noise": list_clips(noise, "noise")}
+
+    from ..training import VALIDATION_SEED, Plan, validation_set, write_validation_set
 
     def corpus(kind: str, held_out: bool) -> Corpus:
         return load_corpus(_half(clips[kind], held_out), log=_say)
@@ -129,6 +141,7 @@ def train(
         corpora=corpora,
         valid=valid,
         start_from=load_model(start_from) if start_from else None,
+        config=_config(config) if config else None,
         card={"description": f"GTCRN trained in {run.name}", "data": _sources(clips)},
         device=device,
         threads=threads,
@@ -198,6 +211,7 @@ def finetune(
 
     Original material is mixed in, and the weights are held near where they were.
     """
+    _require_torch()
     from ..checkpoint import load_model
     from ..mixtures import list_clips, load_joined, rehearsal
     from ..training import Plan
@@ -255,6 +269,22 @@ def _train(run: Path, plan: Any, *, threads: int, **options: Any) -> None:
     with _progress(plan.steps) as report:
         run_training(run, plan, Recipe(), report=report, **options)
     _say(f"{run / 'model.safetensors'}: use it with --model {run / 'model.safetensors'}")
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingExtraError("training", "train")
+
+
+def _config(text: str) -> GTCRNConfig:
+    from ..config import GTCRNConfig
+
+    try:
+        return GTCRNConfig.from_dict(json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise typer.BadParameter(f"--config is not a JSON object: {error}") from None
 
 
 def _half(clips: list[Clip], held_out: bool) -> list[Clip]:
