@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -34,7 +35,7 @@ _SYMBOL = "gtcrn_mask_frames"
 _SOURCES = ("config.py", "packing.py", "simd.py", "kernel.py")
 _DIGEST_BYTES = 32
 _lock = threading.Lock()
-_linked: list[llvm.ExecutionEngine] = []  # must outlive the function
+_linked: list[tuple[llvm.ExecutionEngine, Any]] = []  # must outlive the function
 
 
 def load_kernel() -> MaskFrames:
@@ -123,11 +124,11 @@ def _link(code: bytes) -> MaskFrames:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    _linked.append(engine)
     # Numba's own calling convention: places for a result and an exception, neither of which comes.
     pointers = [ctypes.c_void_p] * 6
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *pointers, ctypes.c_int64, ctypes.c_int64)(
         engine.get_function_address(_SYMBOL)
     )
     unused = (ctypes.c_void_p * 2)()
+    _linked.append((engine, unused))  # the code, and memory that every call writes to
     return functools.partial(function, ctypes.addressof(unused), ctypes.addressof(unused) + 8)

@@ -40,6 +40,12 @@ LAYERS = [
     "exporting",
     "contenders",
     "benchmark",
+    "recordings",
+    "mixtures",
+    "losses",
+    "training_ops",
+    "training",
+    "evaluation",
     "cli",
 ]
 

@@ -107,3 +107,25 @@ def test_works_where_nothing_can_be_kept(
     load_as_a_new_process_would()
     assert len(compilations) == 2
     assert "it will compile again next time" in capsys.readouterr().err
+
+
+WRITES_ONLY_ITS_OUTPUT = """
+import ctypes, gc
+import numpy as np
+from gtcrn_cli.checkpoint import load_model
+from gtcrn_cli.engines import load_engine
+engine = load_engine(load_model())
+gc.collect()
+small = [(ctypes.c_uint64 * 2)(1, 1) for _ in range(20_000)]  # takes all free pieces of memory
+for _ in range(3):
+    engine.mask(np.ones((1, 2, 257), np.complex64), None)
+print(sum(list(pair) != [1, 1] for pair in small))
+"""
+
+
+def test_the_kernel_writes_to_no_memory_of_others() -> None:
+    """Also after everything that linking left behind was freed."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES_ONLY_ITS_OUTPUT], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "0", done.stderr

@@ -22,9 +22,11 @@ from .compare import compare
 from .denoise import EXAMPLES, denoise
 from .devices import devices
 from .doctor import doctor
+from .evaluate import evaluate
 from .export import export
 from .live import EXAMPLES as LIVE_EXAMPLES
 from .live import live
+from .train import finetune, train
 
 app = typer.Typer(
     name="gtcrn",
@@ -58,6 +60,9 @@ app.command()(bench)
 app.command()(export)
 app.command(epilog=COMPARE_EXAMPLES)(compare)
 app.add_typer(models.app, name="models")
+app.command()(evaluate)
+app.command()(train)
+app.command()(finetune)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

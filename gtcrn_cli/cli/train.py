@@ -1,0 +1,362 @@
+"""`gtcrn train` and `gtcrn finetune`: from clean speech and noise to a model file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from ..config import GTCRNConfig
+    from ..mixtures import Clip, Corpora, Corpus
+
+DATA, HOW = "What to train on", "How to train"
+
+Run = Annotated[
+    Path,
+    typer.Argument(help="The run's folder; a run that was stopped goes on.", show_default=False),
+]
+Rooms = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder of room impulse responses.",
+        show_default="simulated rooms only",
+        rich_help_panel=DATA,
+    ),
+]
+Microphones = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder of microphone impulse responses.",
+        show_default="none",
+        rich_help_panel=DATA,
+    ),
+]
+BatchS = Annotated[
+    float,
+    typer.Option(min=1, help="Seconds of audio in a step of each process.", rich_help_panel=HOW),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of all that is random.", rich_help_panel=HOW)]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=HOW)]
+Threads = Annotated[
+    int, typer.Option(min=1, help="Threads that compute, on a CPU.", rich_help_panel=HOW)
+]
+Workers = Annotated[
+    int,
+    typer.Option(min=0, help="Processes that mix; 0 mixes between steps.", rich_help_panel=HOW),
+]
+ValidateEvery = Annotated[
+    int, typer.Option(min=1, help="Steps between validations.", rich_help_panel=HOW)
+]
+
+
+def train(
+    run: Run,
+    speech: Annotated[
+        Path,
+        typer.Option(
+            help="Clean speech: a folder, or a .tsv index of clips.", rich_help_panel=DATA
+        ),
+    ],
+    noise: Annotated[
+        Path,
+        typer.Option(help="Noise: a folder, or a .tsv index of clips.", rich_help_panel=DATA),
+    ],
+    rooms: Rooms = None,
+    microphones: Microphones = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A model to begin with.",
+            show_default="random weights",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="""Another network, like '{"fusion": "attention"}'.""",
+            show_default="the published one",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.", rich_help_panel=HOW)] = 20_000,
+    batch_s: BatchS = 32.0,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="At its peak.", rich_help_panel=HOW)
+    ] = 2e-3,
+    perceptual: Annotated[
+        float, typer.Option(min=0, help="Weight of the PESQ-type loss.", rich_help_panel=HOW)
+    ] = 0.5,
+    seed: Seed = 1,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Workers = 1,
+    validate_every: ValidateEvery = 1000,
+    write_validation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Do not train; write 200 validation files for 'gtcrn evaluate'.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+) -> None:
+    """Train a network on noisy speech that is mixed as it goes.
+
+    RUN/model.safetensors is the averaged network of the last validation, for --model;
+    RUN/log.csv has the losses. Ctrl-C loses nothing: the same command goes on.
+    """
+    if start_from is not None and config is not None:
+        raise typer.BadParameter("the model of --start-from has its config: leave out --config")
+    _require_torch()
+    from ..checkpoint import load_model
+    from ..mixtures import list_clips, load_corpus
+
+    clips = {"speech": list_clips(speech, "speech"), "noise": list_clips(noise, "noise")}
+
+    from ..training import VALIDATION_SEED, Plan, validation_set, write_validation_set
+
+    def corpus(kind: str, held_out: bool) -> Corpus:
+        return load_corpus(_half(clips[kind], held_out), log=_say)
+
+    corpora, valid = _halves(corpus, rooms, microphones)
+    if write_validation is not None:
+        write_validation_set(write_validation, validation_set(valid, VALIDATION_SEED, 200))
+        return
+    _train(
+        run,
+        Plan(steps, batch_s, learning_rate=learning_rate, perceptual=perceptual, seed=seed),
+        corpora=corpora,
+        valid=valid,
+        start_from=load_model(start_from) if start_from else None,
+        config=_config(config) if config else None,
+        card={"description": f"GTCRN trained in {run.name}", "data": _sources(clips)},
+        device=device,
+        threads=threads,
+        workers=workers,
+        validate_every=validate_every,
+    )
+
+
+def finetune(
+    run: Run,
+    noise: Annotated[
+        Path,
+        typer.Option(help="Your noise: a folder; ten minutes will do.", rich_help_panel=DATA),
+    ],
+    speech: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your clean speech: a folder.",
+            show_default="what comes with gtcrn",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE", help="The model to begin with.", rich_help_panel=HOW),
+    ] = "gtcrn",
+    original_speech: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the model was trained on: a folder or a .tsv index.",
+            show_default="a small sample that comes with gtcrn",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    original_noise: Annotated[
+        Path | None,
+        typer.Option(
+            help="Likewise.",
+            show_default="a small sample that comes with gtcrn",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.05, max=0.95, help="Of your material; the rest is original.", rich_help_panel=DATA
+        ),
+    ] = 0.5,
+    rooms: Rooms = None,
+    microphones: Microphones = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.", rich_help_panel=HOW)] = 1000,
+    batch_s: BatchS = 32.0,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="At its peak.", rich_help_panel=HOW)
+    ] = 3e-4,
+    anchor: Annotated[
+        float,
+        typer.Option(min=0, help="Pull back towards the model's weights.", rich_help_panel=HOW),
+    ] = 1.0,
+    seed: Seed = 1,
+    device: Device = "cpu",
+    threads: Threads = 1,
+    workers: Workers = 1,
+    validate_every: ValidateEvery = 250,
+) -> None:
+    """Fit a model to your own noise (and speech), without its forgetting what it knew.
+
+    Original material is mixed in, and the weights are held near where they were.
+    """
+    _require_torch()
+    from ..checkpoint import load_model
+    from ..mixtures import list_clips, load_joined, rehearsal
+    from ..training import Plan
+
+    original = {
+        kind: list_clips(path or rehearsal(kind), kind)
+        for kind, path in (("speech", original_speech), ("noise", original_noise))
+    }
+    own = {
+        "speech": list_clips(speech, "speech") if speech else [],
+        "noise": list_clips(noise, "noise"),
+    }
+
+    def corpus(kind: str, held_out: bool) -> Corpus:
+        return load_joined(_half(own[kind], held_out), _half(original[kind], held_out), share, _say)
+
+    corpora, valid = _halves(corpus, rooms, microphones)
+    begin = load_model(model)
+    _train(
+        run,
+        Plan(
+            steps,
+            batch_s,
+            learning_rate=learning_rate,
+            warmup=min(50, steps // 10),
+            weight_decay=0.0,
+            average=0.99,
+            anchor=anchor,
+            seed=seed,
+        ),
+        corpora=corpora,
+        valid=valid,
+        start_from=begin,
+        card={
+            "description": f"{model} fitted to {noise.name}",
+            "licence": begin.card.get("licence", "unknown"),
+            "data": _sources(own),
+            "fitted from": {"sha256": begin.digest, **begin.card},
+        },
+        device=device,
+        threads=threads,
+        workers=workers,
+        validate_every=validate_every,
+    )
+
+
+def _train(run: Path, plan: Any, *, threads: int, **options: Any) -> None:
+    """What both commands end with: train, and say how it goes."""
+    import torch
+
+    from ..mixtures import Recipe
+    from ..training import train as run_training
+
+    torch.set_num_threads(threads)
+    with _progress(plan.steps) as report:
+        run_training(run, plan, Recipe(), report=report, **options)
+    _say(f"{run / 'model.safetensors'}: use it with --model {run / 'model.safetensors'}")
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingExtraError("training", "train")
+
+
+def _config(text: str) -> GTCRNConfig:
+    from ..config import GTCRNConfig
+
+    try:
+        return GTCRNConfig.from_dict(json.loads(text))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise typer.BadParameter(f"--config is not a JSON object: {error}") from None
+
+
+def _half(clips: list[Clip], held_out: bool) -> list[Clip]:
+    return [clip for clip in clips if clip.valid == held_out]
+
+
+def _halves(
+    corpus: Callable[[str, bool], Corpus], rooms: Path | None, microphones: Path | None
+) -> tuple[Corpora, Corpora]:
+    """What to train on, and what is held out to validate."""
+    from ..mixtures import Corpora, load_responses
+
+    responses = load_responses(rooms), load_responses(microphones)
+    train_half, valid_half = (
+        Corpora(corpus("speech", held_out), corpus("noise", held_out), *responses)
+        for held_out in (False, True)
+    )
+    return train_half, valid_half
+
+
+def _sources(clips: dict[str, list[Clip]]) -> list[str]:
+    """The names of all sources, for the card."""
+    return sorted({c.source or c.path.parent.name for kind in clips.values() for c in kind})
+
+
+def _say(message: str) -> None:
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
+    """A bar with a curve of the loss on a terminal; else a line for each row of the log."""
+    if not sys.stderr.isatty():
+        yield lambda row: _say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (
+        MofNCompleteColumn(),
+        BarColumn(20),
+        TextColumn("{task.fields[curve]} loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[speed]:.0f}x real time"),
+        TextColumn("{task.fields[validation]}"),
+        TimeLeft(),
+    )
+    losses: list[float] = []
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=steps, curve="", loss=0.0, speed=0.0, validation="")
+
+        def report(row: dict[str, float]) -> None:
+            if "valid_loss" in row:
+                said = f"valid {row['valid_loss']:.3f}, SI-SDR {row['valid_si_sdr_db']:.2f} dB"
+                bar.update(task, validation=said)
+                return
+            losses.append(row["loss"])
+            bar.update(
+                task,
+                completed=int(row["step"]),
+                curve=_sparkline(losses),
+                loss=row["loss"],
+                speed=row["times_real_time"],
+            )
+
+        yield report
+
+
+def _sparkline(values: list[float], width: int = 24) -> str:
+    """The course of all values in one line of block characters."""
+    count = min(width, len(values))
+    edges = [round(i * len(values) / count) for i in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    return "".join("▁▂▃▄▅▆▇█"[int(7.99 * (m - low) / (high - low + 1e-9))] for m in means)

@@ -1,0 +1,54 @@
+"""Whole recordings as training and measures want them: mono, 16 kHz, in memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from .config import SAMPLE_RATE
+from .errors import MissingExtraError, UserError
+from .files import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
+
+Mono = NDArray[np.float32]  # [N]
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """All files of a folder, at any depth, whose names say that they are audio."""
+    suffixes = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes)
+
+
+def read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
+    """A whole file: samples ``[N, C]`` and the sample rate.
+
+    Raises
+    ------
+    UserError
+        It cannot be read as audio.
+    """
+    try:
+        return soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def read_mono(path: Path) -> Mono:
+    """A whole file at 16 kHz, its channels averaged."""
+    return to_mono(*read_samples(path))
+
+
+def to_mono(samples: NDArray[np.float32], sample_rate: int) -> Mono:
+    """Samples ``[N, C]`` of any rate as the mean of the channels at 16 kHz."""
+    mono = samples.mean(axis=1)
+    if sample_rate != SAMPLE_RATE:
+        try:
+            from scipy import signal
+        except ImportError:
+            raise MissingExtraError(f"audio at {sample_rate} Hz", "train") from None
+        common = math.gcd(sample_rate, SAMPLE_RATE)
+        mono = signal.resample_poly(mono, SAMPLE_RATE // common, sample_rate // common)
+    return mono.astype(np.float32)

@@ -1,0 +1,92 @@
+"""Losses: zero for the perfect answer, higher for a worse one, blind to level."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gtcrn_cli.losses import EnhancementLoss, PerceptualLoss, bark, hearing_threshold_db
+from gtcrn_cli.spectrum import analyze_torch
+
+
+@pytest.fixture
+def speech(clean: np.ndarray) -> Tensor:
+    """The clean example recording as a batch of two, ``[2, N]``."""
+    samples = torch.from_numpy(clean[:, 0])
+    half = len(samples) // 2
+    return torch.stack([samples[:half], samples[half : 2 * half]])
+
+
+@pytest.fixture
+def noise(speech: Tensor) -> Tensor:
+    """White noise as loud as the speech."""
+    torch.manual_seed(0)
+    return torch.randn_like(speech) * speech.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("perceptual", [0.0, 0.5])
+def test_more_noise_costs_more(speech: Tensor, noise: Tensor, perceptual: float):
+    loss = EnhancementLoss(perceptual)
+    clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
+    losses = [
+        float(loss(analyze_torch(speech + share * noise), clean, noisy)[0])
+        for share in (0.01, 0.1, 0.3, 1.0)
+    ]
+    assert losses == sorted(losses)
+
+
+def test_parts_add_up(speech: Tensor, noise: Tensor):
+    clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
+    total, parts = EnhancementLoss(0.5)(noisy, clean, noisy)
+    assert set(parts) == {"spectral", "si_snr", "perceptual"}
+    assert float(total) == pytest.approx(sum(float(p) for p in parts.values()), rel=1e-5)
+
+
+def test_level_does_not_count(speech: Tensor, noise: Tensor):
+    loss = EnhancementLoss(0.5)
+    clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
+    enhanced = analyze_torch(speech + 0.2 * noise)
+    loud = float(loss(enhanced, clean, noisy)[0])
+    quiet = float(loss(enhanced * 0.02, clean * 0.02, noisy * 0.02)[0])
+    assert quiet == pytest.approx(loud, rel=0.02)
+
+
+def test_silence_as_a_target_has_finite_gradients(noise: Tensor):
+    noisy = analyze_torch(noise)
+    mask = torch.full((1,), 0.5, requires_grad=True)
+    total, parts = EnhancementLoss(0.5)(noisy * mask, torch.zeros_like(noisy), noisy)
+    total.backward()
+    assert torch.isfinite(mask.grad).all() and mask.grad.item() > 0  # less noise is better
+    assert parts["si_snr"].item() == 0 and parts["perceptual"].item() == 0
+
+
+def test_perceptual_loss_hears_what_is_added_more_than_what_is_missing(speech: Tensor):
+    perceptual = PerceptualLoss()
+    clean = analyze_torch(speech)
+    assert perceptual(clean, clean).max() < 1e-2
+    torch.manual_seed(0)
+    gain = 10 ** (torch.randn(*clean.shape[:3], 1).abs() * 12 / 20)
+    assert (perceptual(clean * gain, clean) > perceptual(clean / gain, clean)).all()
+
+
+def test_perceptual_loss_agrees_with_pesq(speech: Tensor, noise: Tensor):
+    pesq = pytest.importorskip("pesq", reason="the extra 'evaluate' is not installed")
+    perceptual, clean = PerceptualLoss(), analyze_torch(speech)
+    shares = (0.003, 0.03, 0.1, 0.3, 1.0)
+    ours = [float(perceptual(analyze_torch(speech + s * noise), clean).mean()) for s in shares]
+    theirs = [
+        float(np.mean([
+            pesq.pesq(16_000, c, e, "wb")
+            for c, e in zip(speech.numpy(), (speech + s * noise).numpy(), strict=True)
+        ]))
+        for s in shares
+    ]  # fmt: skip
+    assert ours == sorted(ours) and theirs == sorted(theirs, reverse=True)
+
+
+def test_scales_of_hearing():
+    assert bark(np.array([1000.0]))[0] == pytest.approx(8.5, abs=0.1)
+    thresholds = hearing_threshold_db(np.array([50.0, 1000.0, 3300.0, 16_000.0]))
+    assert thresholds.argmin() == 2 and thresholds[0] > 35

@@ -1,0 +1,172 @@
+"""The weights that ship: what they must do to speech, noise and silence that they never heard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import PROJECT, si_sdr_db
+
+from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.engines import Engine, load_engine
+from gtcrn_cli.enhancer import Enhancer
+from gtcrn_cli.mixtures import (
+    active_level_db,
+    at_level,
+    db_to_gain,
+    list_clips,
+    load_corpus,
+    rehearsal,
+)
+from gtcrn_cli.recordings import read_mono
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def engine(shipped: Checkpoint) -> Engine:
+    """The default model."""
+    return load_engine(shipped, "native")
+
+
+@pytest.fixture(scope="module")
+def studio() -> list[np.ndarray]:
+    """Five recordings without any noise of their own, at -23 dBFS."""
+    clips = [read_mono(path) for path in sorted((PROJECT / "tests" / "data").glob("*.flac"))]
+    return [clip * db_to_gain(-23 - active_level_db(clip)) for clip in clips]
+
+
+def held_out(kind: str, cache: Path) -> list[np.ndarray]:
+    """The validation clips that come with the package, 4 to 5 s each."""
+    corpus = load_corpus([c for c in list_clips(rehearsal(kind), kind) if c.valid], cache, str)
+    return [corpus.clip(number) for number in range(len(corpus))]
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """Six speakers, at -23 dBFS."""
+    clips = held_out("speech", tmp_path_factory.mktemp("cache"))
+    return [clip * db_to_gain(-23 - active_level_db(clip)) for clip in clips]
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """Nine kinds of environment, at -30 dBFS."""
+    return [at_level(clip, -30) for clip in held_out("noise", tmp_path_factory.mktemp("cache"))]
+
+
+def enhance(engine: Engine, samples: np.ndarray) -> np.ndarray:
+    """A whole signal through an `Enhancer`."""
+    enhancer = Enhancer(engine, RATE)
+    block = samples.astype(np.float32)[:, None]
+    return np.concatenate([enhancer.push(block), enhancer.flush()])[:, 0]
+
+
+def level_db(samples: np.ndarray) -> float:
+    """Root mean square."""
+    return float(10 * np.log10(np.mean(samples.astype(float) ** 2) + 1e-20))
+
+
+def test_clean_speech_passes(engine: Engine, studio: list[np.ndarray]):
+    ratios = [si_sdr_db(enhance(engine, clip), clip) for clip in studio]
+    assert len(ratios) == 5 and np.mean(ratios) >= 25 and min(ratios) >= 20
+
+
+def test_clean_speech_sounds_unchanged(engine: Engine, studio: list[np.ndarray]):
+    pesq = pytest.importorskip("pesq", reason="the extra 'evaluate' is not installed")
+    scores = [pesq.pesq(RATE, clip, enhance(engine, clip), "wb") for clip in studio]
+    assert np.mean(scores) >= 4.2
+
+
+def test_quiet_speech_is_kept(engine: Engine, speech: list[np.ndarray]):
+    """At -45 dBFS active speech loses at most 1 dB more than at -20 dBFS."""
+    lost = {}
+    for target_db in (-20, -45):
+        gain = db_to_gain(target_db + 23)
+        lost[target_db] = np.mean([
+            active_level_db(clip * gain) - active_level_db(enhance(engine, clip * gain))
+            for clip in speech
+        ])  # fmt: skip
+    assert lost[-45] - lost[-20] <= 1
+
+
+def test_noise_alone_goes(engine: Engine, noise: list[np.ndarray]):
+    """After half a second in which to recognise it."""
+    half = RATE // 2
+    drops = [level_db(clip[half:]) - level_db(enhance(engine, clip)[half:]) for clip in noise]
+    assert np.mean(drops) >= 25
+
+
+def test_silence_stays_silent(engine: Engine):
+    assert np.abs(enhance(engine, np.zeros(RATE))).max() < 1e-5
+
+
+def noisy_stream(
+    speech: list[np.ndarray], noise: list[np.ndarray], seconds: int, snr_db: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Clean and noisy: one speaker, one noise, over and over."""
+    clean = np.resize(speech[0], seconds * RATE)
+    rain = np.resize(noise[0], seconds * RATE)
+    return clean, clean + rain * db_to_gain(active_level_db(clean) - snr_db - level_db(rain))
+
+
+def test_the_first_second_is_as_good_as_the_tenth(
+    engine: Engine, speech: list[np.ndarray], noise: list[np.ndarray]
+):
+    """The same second of speech and noise, at the start of a stream and ten periods later."""
+    early, late = [], []
+    for clip, other in zip(speech, noise, strict=False):
+        period = len(clip)
+        clean, noisy = noisy_stream([clip], [np.resize(other, period)], 11 * period // RATE, 5)
+        enhanced = enhance(engine, noisy)
+        middle = slice(RATE // 10, RATE)  # what PESQ and ears forgive: the first 100 ms
+        early.append(si_sdr_db(enhanced[middle], clean[middle]))
+        start = 10 * period
+        there = slice(start + middle.start, start + middle.stop)
+        late.append(si_sdr_db(enhanced[there], clean[there]))
+    assert np.mean(early) >= np.mean(late) - 2
+
+
+def test_half_an_hour_ends_as_it_began(
+    engine: Engine, speech: list[np.ndarray], noise: list[np.ndarray]
+):
+    clean, noisy = noisy_stream(speech, noise, 30 * 60, 5)
+    enhanced = enhance(engine, noisy)
+    minute = 60 * RATE
+    start, end = (
+        si_sdr_db(enhanced[part], clean[part])
+        for part in (slice(minute), slice(len(clean) - minute, None))
+    )
+    assert end >= start - 0.5
+
+
+def test_two_voices_both_stay(engine: Engine, speech: list[np.ndarray]):
+    """Neither is taken for noise, and the mixture's level does not pump."""
+    both = speech[0][: 4 * RATE] + speech[1][: 4 * RATE]
+    enhanced = enhance(engine, both)
+    assert si_sdr_db(enhanced, both) >= 15
+    blocks = slice(0, len(both) // 1600 * 1600)
+    before, after = (np.square(x[blocks]).reshape(-1, 1600).mean(1) for x in (both, enhanced))
+    loud = before > before.max() * 1e-2
+    change_db = 10 * np.log10(after[loud] / before[loud])
+    assert np.std(change_db) <= 1.5
+
+
+def test_noise_is_removed_from_the_example(engine: Engine, noisy: np.ndarray, clean: np.ndarray):
+    gain = si_sdr_db(enhance(engine, noisy[:, 0]), clean) - si_sdr_db(noisy, clean)
+    assert gain >= 5
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 48_000])
+def test_other_rates_gain_as_well(
+    engine: Engine, noisy_path: Path, clean: np.ndarray, sample_rate: int
+):
+    signal = pytest.importorskip("scipy.signal", reason="the extra 'train' is not installed")
+    noisy, _ = soundfile.read(noisy_path, dtype="float32")
+    converted = [signal.resample_poly(x, sample_rate, RATE) for x in (noisy, clean[:, 0])]
+    enhancer = Enhancer(engine, sample_rate)
+    block = converted[0].astype(np.float32)[:, None]
+    enhanced = np.concatenate([enhancer.push(block), enhancer.flush()])[:, 0]
+    assert si_sdr_db(enhanced, converted[1]) - si_sdr_db(*converted) >= 5
