@@ -97,7 +97,8 @@ def test_exported_skips_are_rounded(noisy: np.ndarray) -> None:
     assert errors[0] < errors[1] / 4
 
 
-def test_command(tmp_path: Path) -> None:
+def test_command(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "to_onnx", lambda checkpoint: exported.read_bytes())
     target = tmp_path / "m.onnx"
     result = CliRunner().invoke(app, ["export", str(target)])
     assert result.exit_code == 0
@@ -113,13 +114,12 @@ def test_command(tmp_path: Path) -> None:
 
 
 def test_what_differs_from_torch_is_not_written(
-    shipped: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path, shipped: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(exporting, "to_onnx", lambda checkpoint: exported.read_bytes())
     louder = {name: w * np.float32(1.01) for name, w in shipped.weights.items()}
-    damaged = exporting.to_onnx(Checkpoint(louder))
-    monkeypatch.setattr(exporting, "to_onnx", lambda checkpoint: damaged)
     with pytest.raises(UserError, match="not written"):
-        exporting.export(shipped, tmp_path / "m.onnx")
+        exporting.export(Checkpoint(louder), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
