@@ -53,6 +53,7 @@ SOUND_CONTAINERS = {
     ".mp2": "mp2",
     ".tta": "tta",
     ".wma": "asf",
+    ".wv": "wv",
 }
 CONTAINERS = VIDEO_CONTAINERS | SOUND_CONTAINERS
 READ_ONLY = (".ape", ".dts", ".mpc", ".ra", ".rm", ".shn")  # sound that ffmpeg can only decode
@@ -68,6 +69,7 @@ ENCODERS = {
     "mp3": "libmp3lame",
     "opus": "libopus",
     "vorbis": "libvorbis",
+    "wavpack": "wavpack",
     "wmav2": "wmav2",
 }
 
@@ -295,7 +297,7 @@ def _encoder_like(sound: dict[str, Any]) -> list[str]:
     if encoder is None:
         return []
     bit_rate = sound.get("bit_rate")
-    lossless = encoder in ("alac", "flac") or encoder.startswith("pcm_")
+    lossless = encoder in ("alac", "flac", "wavpack") or encoder.startswith("pcm_")
     return ["-c:a:0", encoder, *(["-b:a:0", bit_rate] if bit_rate and not lossless else [])]
 
 

@@ -38,7 +38,7 @@ FORMAT_OF_EXTENSION = {
     ".w64": "W64",
     ".wav": "WAV",
     ".wave": "WAV",
-    ".wv": "WVE",
+    ".wve": "WVE",
 }
 RAW_EXTENSIONS = (".raw", ".pcm")
 WAV_FAMILY = ("WAV", "WAVEX", "RF64")  # all of them are called .wav
