@@ -17,6 +17,10 @@ class DeviceError(UserError):
     """A sound device is not there, or does not open: it may later."""
 
 
+class UnknownFormatError(UserError):
+    """A file that can be read, but libsndfile does not know what is in it."""
+
+
 class MissingExtraError(UserError):
     """An optional dependency is not installed.
 

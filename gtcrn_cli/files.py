@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from .errors import ReadError, UserError
+from .errors import ReadError, UnknownFormatError, UserError
 from .spectrum import Samples
 
 FORMAT_OF_EXTENSION = {
@@ -36,7 +38,7 @@ FORMAT_OF_EXTENSION = {
     ".w64": "W64",
     ".wav": "WAV",
     ".wave": "WAV",
-    ".wv": "WVE",
+    ".wve": "WVE",
 }
 RAW_EXTENSIONS = (".raw", ".pcm")
 WAV_FAMILY = ("WAV", "WAVEX", "RF64")  # all of them are called .wav
@@ -72,6 +74,8 @@ BYTES_OF_SUBTYPE = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1} | {
 }
 
 BITE = 4096  # samples read at once
+
+PARTIAL = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{12}\.part")  # what `partial_path` gives
 
 Tags = dict[str, str]
 
@@ -165,7 +169,9 @@ class FileSource:
     Raises
     ------
     UserError
-        It is missing, a directory, empty, or not a sound file that libsndfile knows.
+        It is missing, a directory or empty.
+    UnknownFormatError
+        It is not a sound file that libsndfile knows.
     """
 
     def __init__(
@@ -178,9 +184,9 @@ class FileSource:
             raise UserError(f"{path} has no header: say what is in it, like --raw s16le:48000:2")
         arguments = raw.open_arguments() if raw else {}
         try:
-            self._file = soundfile.SoundFile(file or os.fspath(path), **arguments)
+            self._file = soundfile.SoundFile(file or _as_is(path), **arguments)
         except soundfile.LibsndfileError as error:
-            raise UserError(f"cannot read {path}: {_reason(error)}") from None
+            raise UnknownFormatError(f"cannot read {path}: {_reason(error)}") from None
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.length: int | None = self._file.frames
@@ -263,7 +269,7 @@ class FileSink:
         self._overwrite = overwrite
         require_free(path, overwrite)
         self._target = Path(path).resolve()  # through a link, so that the link stays one
-        self._partial = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
+        self._partial = partial_path(self._target)
         self._written = 0
         self.clips = encoding.subtype not in FLOAT_SUBTYPES
 
@@ -278,7 +284,7 @@ class FileSink:
             format_name = "WAV"
         try:
             self._file = soundfile.SoundFile(
-                str(self._partial),
+                _as_is(self._partial),
                 "w",
                 sample_rate,
                 channels,
@@ -312,7 +318,7 @@ class FileSink:
     def keep_partial(self) -> str:
         """See `pipeline.Sink`."""
         self._file.close()
-        target = self._target.with_name(f"{self._target.stem}.partial{self._target.suffix}")
+        target = kept_partial_path(self._target)
         self._partial.replace(target)
         return str(target)
 
@@ -408,6 +414,16 @@ def encoding_for(
     return Encoding(format_name, subtype.upper(), source.endian, source.tags)
 
 
+def partial_path(target: Path) -> Path:
+    """A name beside `target`, hidden and like no other, for what is not whole yet."""
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
+
+
+def kept_partial_path(target: Path) -> Path:
+    """What the finished part of an output is called when its input breaks off."""
+    return target.with_name(f"{target.stem}.partial{target.suffix}")
+
+
 def require_free(target: str | Path, overwrite: bool) -> None:
     """Refuse a target that cannot be written, or that exists and shall not be replaced."""
     path = Path(target).resolve()
@@ -431,6 +447,11 @@ def require_distinct(source: str | Path, target: str | Path) -> None:
 
 
 _RF64_SUBTYPES = soundfile.available_subtypes("RF64")
+
+
+def _as_is(path: str | Path) -> str | bytes:
+    """A name for soundfile, which encodes only names that are valid text."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _require_readable(path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from . import ffmpeg
 from .engines import Engine
 from .enhancer import PIECE_FRAMES, Enhancer, Settings
-from .errors import ReadError, UserError
+from .errors import ReadError, UnknownFormatError, UserError
+from .ffmpeg import MediaSink, MediaSource
 from .files import FileSink, FileSource, RawFormat, encoding_for, require_distinct, require_free
 from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
 from .spectrum import Samples
@@ -172,29 +174,15 @@ def denoise(
     if target != "-":
         require_distinct(source, target)
         require_free(target, output.overwrite)
-    opened: FileSource | PipeSource
-    if source == "-":
-        opened = open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)  # noqa: SIM115
-    else:
-        opened = FileSource(source, raw)
-    encoding = encoding_for(target, opened.encoding, output.format, output.subtype)
+    opened = open_source(source, raw)
     enhancer = Enhancer(engine, opened.sample_rate, opened.channels, settings)
-    sink: FileSink | PipeSink
-    if target == "-":
-        stdout = open(1, "wb", closefd=False)  # noqa: SIM115
-        sink = open_pipe_sink(stdout, opened.sample_rate, opened.channels, encoding)
-    else:
-        sink = FileSink(
-            target,
-            opened.sample_rate,
-            opened.channels,
-            encoding,
-            length=opened.length,
-            overwrite=output.overwrite,
-        )
+    sink = open_sink(target, opened, output)
     summary = run(opened, enhancer, sink, progress)
+    for end in (opened, sink):
+        if isinstance(end, MediaSource | MediaSink):
+            summary.notes += end.notes
     if sink.lost_tags:
-        summary.notes.append(f"{encoding.format} holds no tags: {', '.join(sink.lost_tags)} lost")
+        summary.notes.append(f"the format holds no tags: {', '.join(sink.lost_tags)} lost")
     if summary.clipped:
         summary.notes.append(f"{summary.clipped} samples clipped: --subtype FLOAT would keep them")
     if summary.replaced:
@@ -202,6 +190,53 @@ def denoise(
             f"{summary.replaced} samples were no sound (NaN, infinite) and became silence"
         )
     return summary
+
+
+def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeSource | MediaSource:
+    """A path, or ``-`` for stdin; ffmpeg reads the files that libsndfile does not know.
+
+    Raises
+    ------
+    UserError
+        It cannot be read.
+    """
+    if source == "-":
+        return open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)
+    try:
+        return FileSource(source, raw)
+    except UnknownFormatError as error:
+        if not ffmpeg.is_installed():
+            raise UserError(f"{error} (with ffmpeg on the PATH, more formats are read)") from None
+        return MediaSource(source)
+
+
+def open_sink(
+    target: str, source: FileSource | PipeSource | MediaSource, output: Output
+) -> FileSink | PipeSink | MediaSink:
+    """Where the samples of `source` go: a path, or ``-`` for stdout.
+
+    Raises
+    ------
+    UserError
+        It cannot be written so.
+    """
+    sample_rate, channels = source.sample_rate, source.channels
+    if output.format is None and ffmpeg.is_container(target):
+        if output.subtype is not None:
+            raise UserError(f"{target}: --subtype is for sound files, ffmpeg writes this one")
+        media = source if isinstance(source, MediaSource) else None
+        tags = source.encoding.tags
+        return MediaSink(
+            target, sample_rate, channels, media, tags=tags, overwrite=output.overwrite
+        )
+    encoding = encoding_for(target, source.encoding, output.format, output.subtype)
+    if target == "-":
+        stdout = open(1, "wb", closefd=False)  # noqa: SIM115
+        return open_pipe_sink(stdout, sample_rate, channels, encoding)
+    length = None if isinstance(source, MediaSource) else source.length
+    return FileSink(
+        target, sample_rate, channels, encoding, length=length, overwrite=output.overwrite
+    )
 
 
 def run(

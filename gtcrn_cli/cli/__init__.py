@@ -16,6 +16,8 @@ import typer
 from .. import __version__
 from ..errors import UserError
 from . import models
+from .batch import EXAMPLES as BATCH_EXAMPLES
+from .batch import batch
 from .bench import bench
 from .compare import EXAMPLES as COMPARE_EXAMPLES
 from .compare import compare
@@ -54,6 +56,7 @@ def _gtcrn(
 
 
 app.command(epilog=EXAMPLES)(denoise)
+app.command(epilog=BATCH_EXAMPLES)(batch)
 app.command(epilog=LIVE_EXAMPLES)(live)
 app.command()(devices)
 app.command()(doctor)

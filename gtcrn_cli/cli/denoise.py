@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,9 +22,10 @@ from .options import (
     engine_of,
     settings_of,
 )
+from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from ..pipeline import Progress, Summary
+    from ..pipeline import Summary
 
 WRITING = "How to write"
 
@@ -36,6 +35,7 @@ EXAMPLES = """
   gtcrn denoise talk.wav clean.wav\n
   gtcrn denoise --atten-limit 20 --high-band keep song.flac out.flac\n
   gtcrn denoise talk.mp3 - | aplay\n
+  gtcrn denoise film.mp4 better.mp4\n
   ffmpeg -i talk.mp4 -f s16le -ar 48000 -ac 2 - | gtcrn denoise --raw s16le:48000:2 - out.wav
 """
 
@@ -43,7 +43,9 @@ EXAMPLES = """
 def denoise(
     source: Annotated[
         str,
-        typer.Argument(metavar="INPUT", help="A sound file, or - for stdin.", show_default=False),
+        typer.Argument(
+            metavar="INPUT", help="A sound file or video, or - for stdin.", show_default=False
+        ),
     ],
     target: Annotated[
         str,
@@ -101,7 +103,7 @@ def denoise(
     from .. import pipeline
     from ..files import RawFormat
 
-    with _progress_bar(visible=sys.stderr.isatty() and not quiet and not as_json) as progress:
+    with progress_bar(visible=sys.stderr.isatty() and not quiet and not as_json) as progress:
         summary = pipeline.denoise(
             source,
             target,
@@ -128,27 +130,3 @@ def _report(summary: Summary) -> None:
             f"{summary.level_out_db:.1f} dB",
             err=True,
         )
-
-
-@contextmanager
-def _progress_bar(visible: bool) -> Iterator[Progress | None]:
-    """A bar with speed and time left on stderr; nothing where it is not `visible`."""
-    if not visible:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[speed]:>6.0f}x real time"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, speed=0)
-
-        def advance(seconds: float, total: float | None) -> None:
-            bar.update(task, advance=seconds, total=total, speed=bar.tasks[0].speed or 0)
-
-        yield advance

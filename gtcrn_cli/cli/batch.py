@@ -1,0 +1,291 @@
+"""`gtcrn batch`: a folder tree, on all cores or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import (
+    AttenLimit,
+    Channels,
+    ChannelsChoice,
+    Device,
+    EngineName,
+    HighBand,
+    HighBandChoice,
+    Model,
+    Quiet,
+    Strength,
+    settings_of,
+)
+from .progress import in_words, progress_bar
+
+if TYPE_CHECKING:
+    from .. import jobs
+    from ..batch import Result
+    from ..plan import Plan
+
+WHICH = "Which files"
+WRITING = "What to write"
+WORKING = "How to work"
+FAILURES_SHOWN = 50
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  gtcrn batch recordings/ clean/\n
+  gtcrn batch recordings/ clean/ --format flac --exclude 'raw/*' --report report.html\n
+  find . -name '*.wav' -mtime -1 | gtcrn batch - clean/\n
+  gtcrn batch s3://bucket/in s3://bucket/out --cluster tcp://10.0.0.1:8786
+"""
+
+
+def batch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN",
+            help="A folder, its URL (s3://...), or - for a list of files on stdin.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT", help="The folder or URL for the enhanced tree.", show_default=False
+        ),
+    ],
+    strength: Strength = None,
+    atten_limit: AttenLimit = None,
+    high_band: HighBand = HighBandChoice.gate,
+    channels: Channels = ChannelsChoice.independent,
+    model: Model = "gtcrn",
+    engine: EngineName = "native",
+    device: Device = "cpu",
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            show_default="all sound files",
+            help="Only files like this, even if their names are no sound files'; repeatable.",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="No files or folders like this; repeatable.",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
+    hidden: Annotated[
+        bool,
+        typer.Option(
+            "--hidden", help="Also files and folders that begin with a dot.", rich_help_panel=WHICH
+        ),
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            help="Leave what an earlier run made from the same input with the same options.",
+            rich_help_panel=WHICH,
+        ),
+    ] = True,
+    suffix: Annotated[
+        str,
+        typer.Option(
+            help="Put this at the end of every name, before its ending.",
+            show_default="none",
+            rich_help_panel=WRITING,
+        ),
+    ] = "",
+    format_name: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            show_default="each as it is",
+            help="Container for all: wav, flac, ogg, opus, mp3, m4a, ...",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    subtype: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the input's",
+            help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ...",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace files that no batch made, too.", rich_help_panel=WRITING
+        ),
+    ] = False,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write what was done and which files need a look: .json, .csv or .html (with "
+            "pages to listen and compare); repeatable.",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="in OUT",
+            help="Where to keep what is done.",
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    job_count: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            show_default="one for each core",
+            help="Files at the same time.",
+            rich_help_panel=WORKING,
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on the cluster of this Dask scheduler, like tcp://10.0.0.1:8786.",
+            rich_help_panel=WORKING,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only print what would be done: input, tab, output.",
+            rich_help_panel=WORKING,
+        ),
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel=WORKING),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove the noise from every recording in a folder tree. Run it again to go on."""
+    settings = settings_of(strength, atten_limit, high_band, channels)
+    if cluster is not None and job_count is not None:
+        raise typer.BadParameter("--jobs is for this machine: the cluster has its own number")
+
+    from ..batch import preview, require_format, run_batch
+    from ..batch_report import require_report, write_report
+    from ..checkpoint import load_model
+    from ..jobs import LocalWorkers, Workers
+    from ..jobs import Model as JobModel
+    from ..plan import Order, Selection
+
+    for path in report or []:
+        require_report(path)
+    require_format(format_name)
+    order = Order(
+        _listed() if source == "-" else source,
+        output,
+        Selection(tuple(include or ()), tuple(exclude or ()), hidden),
+        settings,
+        suffix,
+        format_name,
+        subtype,
+        overwrite,
+        skip_existing,
+        on_cluster=cluster is not None,
+    )
+    network = JobModel(load_model(model), engine, device)
+    if dry_run:
+        _print_plan(preview(order, network, manifest), output)
+        return
+
+    def hire(network: jobs.Model) -> Workers:
+        if cluster is not None:
+            from ..cluster import ClusterWorkers
+
+            return ClusterWorkers(network, cluster)
+        return LocalWorkers(network, job_count or _cores(device))
+
+    try:
+        with progress_bar(visible=sys.stderr.isatty() and not quiet) as advance:
+            done_s = 0.0
+
+            def progress(seconds: float, in_all: float) -> None:
+                nonlocal done_s
+                if advance:
+                    advance(seconds - done_s, in_all)
+                done_s = seconds
+
+            result = run_batch(order, network, hire, manifest, progress, fail_fast)
+    except KeyboardInterrupt:
+        typer.echo("gtcrn: stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    for path in report or []:
+        write_report(result, path)
+    _say(result, quiet)
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _listed() -> tuple[str, ...]:
+    """The files that stdin names, one a line or, as of ``find -print0``, with NUL between them."""
+    data = sys.stdin.buffer.read()
+    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return tuple(os.fsdecode(line) for line in lines if line)
+
+
+def _cores(device: str) -> int:
+    """Cores that this process may use; another device is one, whatever the cores."""
+    if device != "cpu":
+        return 1
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _print_plan(plan: Plan, output: str) -> None:
+    from ..storage import absolute, join
+
+    for item in plan.todo:
+        typer.echo(f"{item.source}\t{join(absolute(output), item.target)}")
+    for file in plan.passed:
+        typer.echo(
+            f"gtcrn: {'wrong' if file.trouble else 'skip'}: {file.path}: {file.reason}", err=True
+        )
+    hours = in_words(sum(item.expected_s for item in plan.todo))
+    typer.echo(
+        f"gtcrn: {len(plan.todo)} to enhance (some {hours}), {len(plan.unchanged)} unchanged",
+        err=True,
+    )
+
+
+def _say(result: Result, quiet: bool) -> None:
+    """What was done, and at the end what failed."""
+    if not quiet:
+        done = f"{result.count('done')} enhanced"
+        if result.duration_s:
+            sound, time = in_words(result.duration_s), in_words(result.elapsed_s)
+            done += f" ({sound} of sound in {time}, {result.speed:.0f}x real time)"
+        unchanged, failed = result.count("unchanged"), len(result.failures)
+        facts = [done]
+        facts += [f"{unchanged} unchanged"] if unchanged else []
+        facts += [f"{failed} failed"] if failed else []
+        facts += [f"{count} skipped: {why}" for why, count in result.skipped.most_common()]
+        typer.echo(f"gtcrn: {'; '.join(facts)}", err=True)
+    for entry in result.failures[:FAILURES_SHOWN]:
+        reason = entry.reason or ""
+        place = "" if entry.input in reason else f"{entry.input}: "
+        typer.echo(f"gtcrn: failed: {place}{reason}", err=True)
+    more = len(result.failures) - FAILURES_SHOWN
+    if more > 0:
+        typer.echo(f"gtcrn: and {more} more failed: --report lists them all", err=True)

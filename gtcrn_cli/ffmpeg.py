@@ -1,0 +1,352 @@
+"""What libsndfile does not know, and video, by way of ffmpeg's own programs.
+
+Samples go through pipes, so memory stays constant however long the file is. Where ffmpeg is not
+installed everything else works as before, and the message says what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from .errors import ReadError, UserError
+from .files import Encoding, Tags, kept_partial_path, partial_path, require_free
+from .spectrum import Samples
+
+# What ffmpeg calls the containers that it, and not libsndfile, writes.
+VIDEO_CONTAINERS = {
+    ".3gp": "3gp",
+    ".avi": "avi",
+    ".flv": "flv",
+    ".m2ts": "mpegts",
+    ".m4v": "mp4",
+    ".mkv": "matroska",
+    ".mov": "mov",
+    ".mp4": "mp4",
+    ".mpeg": "mpeg",
+    ".mpg": "mpeg",
+    ".mts": "mpegts",
+    ".ogv": "ogv",
+    ".ts": "mpegts",
+    ".webm": "webm",
+    ".wmv": "asf",
+}
+SOUND_CONTAINERS = {
+    ".aac": "adts",
+    ".ac3": "ac3",
+    ".amr": "amr",
+    ".eac3": "eac3",
+    ".m4a": "ipod",
+    ".m4b": "ipod",
+    ".mka": "matroska",
+    ".mp2": "mp2",
+    ".tta": "tta",
+    ".wma": "asf",
+    ".wv": "wv",
+}
+CONTAINERS = VIDEO_CONTAINERS | SOUND_CONTAINERS
+READ_ONLY = (".ape", ".dts", ".mpc", ".ra", ".rm", ".shn")  # sound that ffmpeg can only decode
+
+# Encoders for sound that goes back into the container it came from.
+ENCODERS = {
+    "aac": "aac",
+    "ac3": "ac3",
+    "alac": "alac",
+    "eac3": "eac3",
+    "flac": "flac",
+    "mp2": "mp2",
+    "mp3": "libmp3lame",
+    "opus": "libopus",
+    "vorbis": "libvorbis",
+    "wavpack": "wavpack",
+    "wmav2": "wmav2",
+}
+
+# Silence where a track starts late or has a gap, so that sound stays with the picture.
+KEEP_TIME = "aresample=async=1:first_pts=0"
+
+
+def is_installed() -> bool:
+    """Whether ffmpeg and ffprobe are on the PATH."""
+    return shutil.which("ffmpeg") is not None and shutil.which("ffprobe") is not None
+
+
+def is_container(path: str | Path) -> bool:
+    """Whether a file of this name is written by ffmpeg."""
+    return Path(path).suffix.lower() in CONTAINERS
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """What is in a file, as far as it matters here.
+
+    Attributes
+    ----------
+    sounds
+        ffprobe's facts of each sound track.
+    others
+        Kinds of the other tracks: ``video``, ``subtitle``, ...
+    duration_s
+        As the container says; ``None`` where it does not.
+    """
+
+    sounds: list[dict[str, Any]]
+    others: list[str]
+    duration_s: float | None
+
+
+class MediaSource:
+    """Reads the first sound track of anything that ffmpeg reads.
+
+    Attributes
+    ----------
+    length
+        In samples, as the container says: good for a progress bar, not for a header.
+    notes
+        What ffmpeg complained about; complete when all blocks are read.
+
+    Raises
+    ------
+    UserError
+        ffmpeg does not know it either, or there is no sound in it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = str(path)
+        self.tracks = _probe(path)
+        if not self.tracks.sounds:
+            raise UserError(f"{path} has no sound track")
+        sound = self.tracks.sounds[0]
+        self.sample_rate = int(sound["sample_rate"])
+        self.channels = int(sound["channels"])
+        duration_s = self.tracks.duration_s
+        self.length = None if duration_s is None else round(duration_s * self.sample_rate)
+        fine = int(sound.get("bits_per_raw_sample", 0)) > 16
+        self.encoding = Encoding("FFMPEG", "PCM_24" if fine else "PCM_16")
+        self.notes: list[str] = []
+        if len(self.tracks.sounds) > 1:
+            self.notes.append(f"of {len(self.tracks.sounds)} sound tracks the first is enhanced")
+
+    def blocks(self, size: int) -> Iterator[Samples]:
+        """See `pipeline.Source`."""
+        width = 4 * self.channels  # bytes
+        arguments = ["-map", "0:a:0", "-af", KEEP_TIME, "-f", "f32le", "pipe:1"]
+        with tempfile.TemporaryFile() as complaints:
+            process = _start(
+                ["-i", _file(self.name), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+            )
+            assert process.stdout is not None
+            try:
+                while data := process.stdout.read(size * width):
+                    samples = np.frombuffer(data[: len(data) // width * width], "<f4")
+                    yield samples.reshape(-1, self.channels).astype(np.float32)
+                status = process.wait()
+            finally:
+                _end(process)
+            complaint = _last_line(complaints)
+        if status:
+            raise ReadError(f"cannot read on in {self.name}: ffmpeg says: {complaint}")
+        if complaint:
+            self.notes.append(f"damaged: ffmpeg says: {complaint}")
+
+
+class MediaSink:
+    """Writes a container with ffmpeg, beside its target, and renames it when it is whole.
+
+    Parameters
+    ----------
+    path
+        The target; its ending is one of `CONTAINERS`.
+    sample_rate, channels
+        In Hz; of the samples to come.
+    source
+        Where the samples come from. If that has a picture, it goes along without re-encoding.
+    tags
+        Title, artist and so on, where there is no such `source`.
+    overwrite
+        Replace an existing target.
+
+    Raises
+    ------
+    UserError
+        The target exists or is no place for a file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int,
+        channels: int,
+        source: MediaSource | None = None,
+        *,
+        tags: Tags | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.name = str(path)
+        self.clips = True
+        self.notes: list[str] = []
+        self.lost_tags: list[str] = []
+        self._overwrite = overwrite
+        require_installed(f"writing {Path(path).suffix}")
+        require_free(path, overwrite)
+        self._target = Path(path).resolve()
+        self._partial = partial_path(self._target)
+        arguments = ["-f", "f32le", "-ar", str(sample_rate), "-ac", str(channels), "-i", "pipe:0"]
+        if source is None:
+            for name, text in (tags or {}).items():
+                arguments += ["-metadata", f"{name}={text}"]
+        else:
+            arguments += self._with_picture(source)
+        muxer = CONTAINERS[self._target.suffix.lower()]
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
+        self._process = _start(
+            [*arguments, "-f", muxer, _file(self._partial)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._complaints,
+        )
+
+    def write(self, block: Samples) -> None:
+        """See `pipeline.Sink`."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(block.astype("<f4").tobytes())
+        except BrokenPipeError:
+            self._process.wait()
+            raise self._error() from None
+
+    def keep_partial(self) -> str:
+        """See `pipeline.Sink`."""
+        self._finish()
+        target = kept_partial_path(self._target)
+        self._partial.replace(target)
+        return str(target)
+
+    def __enter__(self) -> MediaSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+                require_free(self.name, self._overwrite)
+                self._partial.replace(self._target)
+        finally:
+            _end(self._process)
+            self._complaints.close()
+            self._partial.unlink(missing_ok=True)
+
+    def _with_picture(self, source: MediaSource) -> list[str]:
+        """ffmpeg's arguments that put the new track (input 0) among the source's (input 1)."""
+        suffix, source_suffix = self._target.suffix.lower(), Path(source.name).suffix.lower()
+        same = CONTAINERS[suffix] == CONTAINERS.get(source_suffix)
+        arguments = ["-i", _file(source.name)]
+        if suffix in VIDEO_CONTAINERS or same:
+            arguments += ["-map", "1:v?", "-c:v", "copy"]
+        arguments += ["-map", "0:a:0", "-map_metadata", "1", "-map_metadata:s:a:0", "1:s:a:0"]
+        if not same:
+            if "subtitle" in source.tracks.others or len(source.tracks.sounds) > 1:
+                self.notes.append(f"only picture and the enhanced track go from {source_suffix}")
+            return arguments
+        arguments += _encoder_like(source.tracks.sounds[0])
+        arguments += ["-map", "1:s?", "-c:s", "copy", "-map", "1:t?", "-c:t", "copy"]
+        for other in range(1, len(source.tracks.sounds)):
+            arguments += ["-map", f"1:a:{other}", f"-c:a:{other}", "copy"]
+        return arguments
+
+    def _finish(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if self._process.wait():
+            raise self._error()
+
+    def _error(self) -> UserError:
+        return UserError(f"cannot write {self.name}: ffmpeg says: {_last_line(self._complaints)}")
+
+
+def require_installed(purpose: str) -> None:
+    """Refuse in one line what needs ffmpeg where there is none."""
+    if not is_installed():
+        raise UserError(f"{purpose} needs ffmpeg, which is not on the PATH: see ffmpeg.org")
+
+
+def _encoder_like(sound: dict[str, Any]) -> list[str]:
+    """Encode a track as it was; in the container's own way where there is no such encoder."""
+    codec = sound.get("codec_name", "")
+    encoder = codec if codec.startswith("pcm_") else ENCODERS.get(codec)
+    if encoder is None:
+        return []
+    bit_rate = sound.get("bit_rate")
+    lossless = encoder in ("alac", "flac", "wavpack") or encoder.startswith("pcm_")
+    return ["-c:a:0", encoder, *(["-b:a:0", bit_rate] if bit_rate and not lossless else [])]
+
+
+def _probe(path: str | Path) -> Tracks:
+    command = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-of", "json"]
+    command += ["-show_streams", "-show_format", _file(path)]
+    found = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    if found.returncode:
+        raise UserError(f"cannot read {path}: neither libsndfile nor ffmpeg knows what is in it")
+    facts = json.loads(found.stdout)
+    kinds = [stream.get("codec_type", "data") for stream in facts.get("streams", [])]
+    sounds = [
+        stream
+        for stream, kind in zip(facts.get("streams", []), kinds, strict=True)
+        if kind == "audio" and int(stream.get("channels", 0)) and int(stream["sample_rate"])
+    ]
+    duration = facts.get("format", {}).get("duration")
+    return Tracks(
+        sounds,
+        [kind for kind in kinds if kind != "audio"],
+        None if duration is None else float(duration),
+    )
+
+
+def _start(arguments: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+    # Only files: a playlist found in an archive must not make ffmpeg fetch things.
+    command = ["ffmpeg", "-v", "error", "-y", "-protocol_whitelist", "file,pipe", *arguments]
+    # A group of its own, so that Ctrl-C reaches ffmpeg through us, who know what to remove.
+    return subprocess.Popen(command, start_new_session=True, **streams)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave no process behind, whatever happened."""
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with suppress(BrokenPipeError):
+                stream.close()
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def _file(path: str | Path) -> str:
+    """A path for ffmpeg, which would take ``-x`` for an option and ``a:b`` for a protocol."""
+    return f"file:{os.fspath(path)}"
+
+
+def _last_line(file: IO[bytes]) -> str:
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 4096))
+    lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

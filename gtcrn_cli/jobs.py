@@ -1,0 +1,298 @@
+"""Many files through `concurrent.futures`: worker processes here, or anything else of that kind.
+
+A job says all that a worker needs besides the model, and a worker answers every job with an
+`Outcome`, whatever happened. Only a worker that died cannot: then its files are tried once more,
+each alone, so that the one that kills workers is found and the others are done.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from .checkpoint import Checkpoint
+from .engines import Engine, load_engine
+from .enhancer import Settings
+from .errors import UserError
+from .pipeline import Output, denoise
+from .storage import delivered, fetched
+
+GRACE_S = 2.0  # for a worker that is told to stop
+RETRIES = 2  # after trouble that may pass, such as that of a network
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network that workers load: each of them once, whatever the number of files.
+
+    Attributes
+    ----------
+    checkpoint
+        Travels to the workers, so they need no model files.
+    engine, device
+        As `engines.load_engine` takes them.
+    """
+
+    checkpoint: Checkpoint
+    engine: str = "native"
+    device: str = "cpu"
+
+    @cached_property
+    def key(self) -> str:
+        """Tells models that a worker has loaded apart."""
+        return f"{self.checkpoint.digest} {self.engine} {self.device}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to enhance: locations as `storage` knows them, and how."""
+
+    source: str
+    target: str
+    model: str  # `Model.key`
+    settings: Settings
+    output: Output
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    error
+        Why it failed; ``None`` if it did not.
+    trace
+        Where, if that is nothing a user can put right.
+    may_pass
+        Whether it can be expected to work another time.
+    summary
+        `pipeline.Summary` as plain data.
+    output_size
+        In bytes.
+    """
+
+    job: Job
+    error: str | None = None
+    trace: str | None = None
+    may_pass: bool = False
+    summary: dict[str, Any] = field(default_factory=dict)
+    output_size: int = 0
+
+
+_engines: dict[str, Engine] = {}  # of this worker
+
+
+def prepare(model: Model) -> None:
+    """Load the model in this process, for the jobs that name it."""
+    if model.key not in _engines:
+        _engines[model.key] = load_engine(model.checkpoint, model.engine, model.device)
+
+
+def process(job: Job) -> Outcome:
+    """Do a job in this process; raises nothing that a job can cause."""
+    try:
+        return _enhance(job)
+    except UserError as error:
+        return Outcome(job, str(error))
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        may_pass = not isinstance(error, FileNotFoundError | PermissionError)
+        return Outcome(job, f"{error.strerror or error}{place}", may_pass=may_pass)
+    except Exception as error:
+        return Outcome(job, f"{type(error).__name__}: {error}", traceback.format_exc())
+    except SystemExit:  # told to stop, and everything half-written is removed by now
+        os._exit(1)
+
+
+def _enhance(job: Job) -> Outcome:
+    with fetched(job.source) as noisy, delivered(job.target) as enhanced:
+        try:
+            summary = denoise(
+                str(noisy), str(enhanced), _engines[job.model], job.settings, job.output
+            )
+        except UserError as error:
+            message = str(error).replace(str(noisy), job.source)
+            message = message.replace(str(enhanced.parent), job.target.rpartition("/")[0])
+            raise UserError(message) from None
+        size = enhanced.stat().st_size
+    return Outcome(job, summary=summary.to_dict(), output_size=size)
+
+
+class Workers(Protocol):
+    """An executor whose workers have the model, and that can be had anew.
+
+    Attributes
+    ----------
+    lost
+        Exceptions of a future that mean: the worker died over it.
+    """
+
+    model: Model
+    executor: Executor
+    lost: tuple[type[Exception], ...]
+
+    @property
+    def count(self) -> int:
+        """Jobs that run at the same time."""
+        ...
+
+    def renew(self) -> None:
+        """Replace an executor that is broken."""
+        ...
+
+    def close(self, at_once: bool) -> None:
+        """Let the workers go; `at_once` in the middle of their work, leaving nothing half done."""
+        ...
+
+
+class LocalWorkers(Workers):
+    """Processes on this machine.
+
+    Threads would do for the engine, which does not hold the GIL. But what surrounds it does, for
+    a fifth of the time; and a file that crashes a decoder takes only its process with it.
+    """
+
+    lost = (BrokenExecutor,)
+
+    def __init__(self, model: Model, count: int) -> None:
+        prepare(model)  # what cannot be loaded is told before any worker starts
+        self._others = set(multiprocessing.active_children())
+        self.model = model
+        self._count = count
+        self.executor = self._open()
+
+    @property
+    def count(self) -> int:
+        """See `Workers`."""
+        return self._count
+
+    def renew(self) -> None:
+        """See `Workers`."""
+        self.executor.shutdown()
+        self.executor = self._open()
+
+    def _open(self) -> ProcessPoolExecutor:
+        # Not forked: the parent may have threads, which a forked child would miss.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self._count, context, _start_worker, (self.model,))
+
+    def close(self, at_once: bool) -> None:
+        """See `Workers`."""
+        if at_once:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - self._others:
+                child.terminate()
+        self.executor.shutdown()
+
+
+def _start_worker(model: Model) -> None:
+    """Set a worker process up: the parent alone decides when it ends, but for the parent's end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop_worker)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the torch engine; the cores are taken
+    prepare(model)
+
+
+def _stop_worker(signum: int, frame: object) -> None:
+    """End by an exception, which cleans up; and surely, as there are places that swallow one."""
+    timer = threading.Timer(GRACE_S, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+    raise SystemExit(128 + signum)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
+    """Do all jobs, begun in their order; outcomes come as they are done.
+
+    Only a few more than run at the same time are handed to the executor at once, so that memory
+    does not grow with their number.
+
+    Raises
+    ------
+    UserError
+        The workers went away for good.
+    """
+    waiting = deque(jobs)
+    suspects: deque[Job] = deque()  # a worker died while these were under way
+    deaths: Counter[Job] = Counter()
+    tries: Counter[Job] = Counter()
+    pending: dict[Future[Outcome], Job] = {}
+
+    while waiting or suspects or pending:
+        while waiting and len(pending) < 2 * workers.count + 2:
+            job = waiting.popleft()
+            pending[_submit(workers, job)] = job
+        if not pending:
+            job = suspects.popleft()
+            pending[_submit(workers, job)] = job
+
+        finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+        lost: list[Job] = []
+        broken = False
+        for future in finished:
+            job = pending.pop(future)
+            try:
+                outcome = future.result()
+            except workers.lost as error:
+                lost.append(job)
+                broken |= isinstance(error, BrokenExecutor)
+                continue
+            except CancelledError:
+                raise UserError(
+                    "the workers went away: start them, and the same command goes on"
+                ) from None
+            except OSError as error:
+                outcome = Outcome(job, f"the connection to the worker failed: {error}", None, True)
+            if outcome.may_pass and tries[job] < RETRIES:
+                tries[job] += 1
+                waiting.append(job)
+            else:
+                yield outcome
+
+        if broken:
+            lost += pending.values()
+            pending.clear()
+            workers.renew()
+        for job in lost:
+            deaths[job] += 1
+            if deaths[job] > 1:  # this time it was alone
+                yield Outcome(job, "its worker died over it, twice (out of memory, or a crash)")
+            else:
+                suspects.append(job)
+
+
+def _submit(workers: Workers, job: Job) -> Future[Outcome]:
+    """Hand over a job; a broken executor shows in the future, like all else."""
+    try:
+        return workers.executor.submit(process, job)
+    except BrokenExecutor as error:
+        future: Future[Outcome] = Future()
+        future.set_exception(error)
+        return future

@@ -1,0 +1,327 @@
+"""Which files a batch is about, where each goes, and what is left to do of it."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
+from posixpath import splitext  # paths here have slashes, and pathlib takes its time
+
+from . import ffmpeg
+from .enhancer import Settings
+from .errors import UserError
+from .files import FORMAT_OF_EXTENSION, PARTIAL, RAW_EXTENSIONS
+from .manifest import Manifest, Record
+from .storage import Found, Passed, absolute, is_folder, is_url, join, list_files, look_up, remove
+
+SOUND_EXTENSIONS = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)
+MEDIA_EXTENSIONS = {*ffmpeg.CONTAINERS, *ffmpeg.READ_ONLY}
+
+# Rough bytes per second of sound, to begin the largest first and to guess the hours ahead before
+# the first files tell better. Reading a hundred thousand headers would take longer than it saves.
+PCM_RATE, CODED_RATE, VIDEO_RATE = 100_000, 16_000, 400_000
+CODED = {".aac", ".amr", ".m4a", ".m4b", ".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".wma"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files of a folder.
+
+    Attributes
+    ----------
+    include, exclude
+        Globs, whatever the case: without ``/`` they are held against the name of a file (and
+        `exclude` also of every folder), with ``/`` against its path from the root; ``*`` goes
+        across ``/``. With `include`, files need not have the name of a sound file.
+    hidden
+        Also what begins with a dot.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    hidden: bool = False
+
+    def enters(self, folder: str) -> bool:
+        """Whether to look into a folder."""
+        return self._visible(folder) and not _matches(folder, self.exclude)
+
+    def takes(self, path: str) -> bool:
+        """Whether a file is meant, whatever is in it."""
+        wanted = not self.include or _matches(path, self.include)
+        return wanted and self._visible(path) and not _matches(path, self.exclude)
+
+    def _visible(self, path: str) -> bool:
+        return self.hidden or not path.rpartition("/")[2].startswith(".")
+
+
+def _matches(path: str, globs: Iterable[str]) -> bool:
+    name = path.rpartition("/")[2]
+    return any(_pattern(glob).match(path if "/" in glob else name) for glob in globs)
+
+
+@lru_cache
+def _pattern(glob: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(glob), re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a user asks a batch for; locations become absolute, as workers may be elsewhere.
+
+    Attributes
+    ----------
+    source
+        A folder, or a list of files: absolute paths and URLs go below the output with all their
+        folders, relative ones as they are given.
+    output
+        The folder that the enhanced files go to, in the same tree.
+    selection
+        Which files of the folder.
+    suffix
+        Goes at the end of every output's name, before its ending.
+    format
+        An ending that tells the format of all outputs, without the dot; ``None`` keeps each.
+    subtype
+        Sample format of the outputs, by libsndfile's names.
+    overwrite
+        Replace files at the output that no batch made.
+    skip_existing
+        Leave what the manifest says is done.
+    on_cluster
+        Whether it is done elsewhere; what this machine lacks is no matter then.
+    """
+
+    source: str | tuple[str, ...]
+    output: str
+    selection: Selection = field(default_factory=Selection)
+    settings: Settings = field(default_factory=Settings)
+    suffix: str = ""
+    format: str | None = None
+    subtype: str | None = None
+    overwrite: bool = False
+    skip_existing: bool = True
+    on_cluster: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "output", absolute(self.output))
+        if isinstance(self.source, str):
+            object.__setattr__(self, "source", absolute(self.source))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of a batch: where from, and to which path below the output."""
+
+    source: str
+    target: str
+    size: int
+    stamp: str
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds of sound that a file of this kind and size is likely to hold."""
+        extension = _ending(self.source).lower()
+        video = extension in ffmpeg.VIDEO_CONTAINERS
+        return self.size / (VIDEO_RATE if video else CODED_RATE if extension in CODED else PCM_RATE)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an order comes to.
+
+    Attributes
+    ----------
+    todo
+        To be enhanced, the largest first.
+    unchanged
+        Done by an earlier run, from the same input with the same options.
+    passed
+        No sound files, or ones that something is wrong with.
+    options
+        Digest of all that decides what comes out.
+    """
+
+    todo: list[Item]
+    unchanged: list[Record]
+    passed: list[Passed]
+    options: str
+
+
+def make_plan(order: Order, model_digest: str, manifest: Manifest) -> Plan:
+    """Look at what there is, and at what is done.
+
+    Raises
+    ------
+    UserError
+        The source is missing, or it is the output.
+    """
+    found, passed = _find(order)
+    items = _items(order, found)
+    options = _digest_of_options(order, model_digest)
+    existing = _existing(order.output, manifest)
+    inputs_inside = _path_inside(order.source, order.output)
+    sources = {item.source: item.target for item in items}
+    todo, unchanged = [], []
+
+    for item in items:
+        record = manifest.records.get(item.target)
+        claim = manifest.claims.get(item.target)
+        if inputs_inside is not None and f"{item.target}/".startswith(f"{inputs_inside}/"):
+            passed.append(Passed(item.source, "would be written into the input folder", True))
+        elif (
+            order.skip_existing
+            and record is not None
+            and (record.size, record.stamp, record.options) == (item.size, item.stamp, options)
+            and record.output_size == existing.get(item.target)
+        ):
+            unchanged.append(record)
+        elif (
+            item.target in existing
+            and not order.overwrite
+            and claim != item.source
+            # or what was made here before now gets another name
+            and sources.get(claim or "", item.target) == item.target
+        ):
+            reason = f"{join(order.output, item.target)} exists, and no batch made it: "
+            passed.append(Passed(item.source, reason + "add --overwrite to replace it", True))
+        else:
+            todo.append(item)
+    todo.sort(key=lambda item: (-item.expected_s, item.target))
+    return Plan(todo, unchanged, passed, options)
+
+
+def _find(order: Order) -> tuple[list[Found], list[Passed]]:
+    """What is meant: paths from the source folder, or as they are in a list."""
+    if isinstance(order.source, tuple):
+        listed = [look_up(location) for location in dict.fromkeys(order.source)]
+        return (
+            [file for file in listed if isinstance(file, Found)],
+            [file for file in listed if isinstance(file, Passed)],
+        )
+    own = _path_inside(order.output, order.source)
+    if own == ".":
+        raise UserError("the output folder is the input folder: give another one")
+
+    def enter(folder: str) -> bool:
+        return folder != own and order.selection.enters(folder)
+
+    found: list[Found] = []
+    passed: list[Passed] = []
+    for file in list_files(order.source, enter):
+        if isinstance(file, Passed) and file.trouble:
+            passed.append(Passed(join(order.source, file.path), file.reason, True))
+        elif order.selection.takes(file.path):
+            reason = file.reason if isinstance(file, Passed) else _no_sound(file.path, order)
+            if reason is not None:
+                passed.append(Passed(join(order.source, file.path), reason))
+            elif isinstance(file, Found):
+                found.append(file)
+    return found, passed
+
+
+def _no_sound(path: str, order: Order) -> str | None:
+    """Why a file is taken for no recording; by its name alone, as there may be very many."""
+    extension = _ending(path).lower()
+    if order.selection.include or extension in SOUND_EXTENSIONS:
+        return None
+    if extension in RAW_EXTENSIONS:
+        return "has no header: use gtcrn denoise --raw"
+    if extension not in MEDIA_EXTENSIONS:
+        return "no sound file, by its name"
+    return (
+        None
+        if order.on_cluster or ffmpeg.is_installed()
+        else "needs ffmpeg, which is not on the PATH"
+    )
+
+
+def _items(order: Order, found: list[Found]) -> list[Item]:
+    """Where each file goes. No two go to the same place: then the names keep their old ending."""
+    wished = {file.path: _target(file.path, order) for file in found}
+    wishes = Counter(wished.values())
+    changed = {path for path, target in wished.items() if _ending(path) != _ending(target)}
+    taken: set[str] = set()
+    items = []
+    for file in sorted(found, key=lambda file: (file.path in changed, file.path)):
+        target = wished[file.path]
+        if target in taken or (file.path in changed and wishes[target] > 1):
+            target = _other_name(target, _ending(file.path), taken)
+        taken.add(target)
+        listed = isinstance(order.source, tuple)
+        source = absolute(file.path) if listed else join(str(order.source), file.path)
+        items.append(Item(source, target, file.size, file.stamp))
+    return items
+
+
+def _ending(path: str) -> str:
+    return splitext(path)[1]
+
+
+def _other_name(target: str, ending: str, taken: set[str]) -> str:
+    """``a.flac.wav`` where ``a.wav`` would be another's; with a number if that is taken as well."""
+    stem, suffix = splitext(target)
+    numbers = chain([""], (f".{number}" for number in count(2)))
+    names = (f"{stem}{ending}{number}{suffix}" for number in numbers)
+    return next(name for name in names if name not in taken)
+
+
+def _target(path: str, order: Order) -> str:
+    """The wished path below the output."""
+    if isinstance(order.source, tuple):
+        path = _below_root(path)
+    stem, ending = splitext(path)
+    return f"{stem}{order.suffix}{ending if order.format is None else f'.{order.format.lower()}'}"
+
+
+def _below_root(location: str) -> str:
+    """A listed location as a path: with all its folders, but never out of the output folder."""
+    if is_url(location):
+        return location.partition("://")[2].strip("/")
+    path = Path(os.path.normpath(location))
+    if ".." in path.parts:
+        path = Path(absolute(location))
+    return path.relative_to(path.anchor).as_posix()
+
+
+def _existing(output: str, manifest: Manifest) -> dict[str, int]:
+    """Sizes of what is at the output. Leftovers of a killed run are removed on the way."""
+    sizes: dict[str, int] = {}
+    for file in list_files(output) if is_folder(output) else ():
+        folder, slash, name = file.path.rpartition("/")
+        leftover = PARTIAL.fullmatch(name)
+        if leftover and f"{folder}{slash}{leftover['target']}" in manifest.claims:
+            if not manifest.look_only:
+                remove(join(output, file.path))
+        elif isinstance(file, Found):
+            sizes[file.path] = file.size
+        else:
+            sizes[file.path] = -1
+    return sizes
+
+
+def _path_inside(inner: str | tuple[str, ...], outer: str | tuple[str, ...]) -> str | None:
+    """The path of one folder inside the other, ``.`` if they are the same, or else ``None``."""
+    if isinstance(inner, tuple) or isinstance(outer, tuple):
+        return None
+    if is_url(inner) or is_url(outer):
+        inner_path, outer_path = PurePosixPath(inner), PurePosixPath(outer)
+    else:
+        inner_path = PurePosixPath(Path(inner).resolve().as_posix())
+        outer_path = PurePosixPath(Path(outer).resolve().as_posix())
+    if not inner_path.is_relative_to(outer_path):
+        return None
+    return str(inner_path.relative_to(outer_path))
+
+
+def _digest_of_options(order: Order, model_digest: str) -> str:
+    """What decides how an output sounds and is written. Not the engine: all give the same."""
+    facts = [model_digest, asdict(order.settings), order.format, order.subtype]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

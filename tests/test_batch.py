@@ -1,0 +1,471 @@
+"""Whole batches, as a user meets them: through the command line, worker processes and all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from gtcrn_cli import batch as batch_module
+from gtcrn_cli.batch import Result, run_batch
+from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.enhancer import Settings
+from gtcrn_cli.errors import UserError
+from gtcrn_cli.files import PARTIAL
+from gtcrn_cli.jobs import LocalWorkers, Model, Workers
+from gtcrn_cli.manifest import FILE_NAME
+from gtcrn_cli.plan import Order
+
+COMMAND = [sys.executable, "-m", "gtcrn_cli", "batch"]
+
+
+def two_workers(model: Model) -> Workers:
+    return LocalWorkers(model, 2)
+
+
+def nobody(model: Model) -> Workers:
+    raise AssertionError("there was nothing to do")
+
+
+@pytest.fixture(scope="module")
+def model(shipped: Checkpoint) -> Model:
+    return Model(shipped)
+
+
+@pytest.fixture
+def source(tmp_path: Path, noisy: np.ndarray) -> Path:
+    """A small archive: odd names, other rates, and one file that is none."""
+    root = tmp_path / "in"
+    (root / "folder" / "deep").mkdir(parents=True)
+    soundfile.write(root / "one.wav", noisy[:32_000], 16_000)
+    soundfile.write(root / "folder" / "two three.flac", noisy[32_000:64_000], 16_000)
+    soundfile.write(root / "folder" / "deep" / "ü.ogg", noisy[:48_000], 48_000)
+    (root / "notes.txt").write_text("not sound")
+    return root
+
+
+def gtcrn_batch(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
+
+
+def digests(root: Path) -> dict[str, str]:
+    """Of all that is at final names."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file() and path.name != FILE_NAME and not PARTIAL.fullmatch(path.name)
+    }
+
+
+def statuses(result: Result) -> dict[str, str]:
+    return {Path(entry.input).name: entry.status for entry in result.entries}
+
+
+def test_a_tree_is_enhanced_and_the_second_run_does_nothing(
+    source: Path, model: Model, tmp_path: Path
+):
+    order = Order(str(source), str(tmp_path / "out"))
+    seen = []
+    first = run_batch(order, model, two_workers, progress=lambda *now: seen.append(now))
+    assert statuses(first) == {
+        "one.wav": "done",
+        "two three.flac": "done",
+        "ü.ogg": "done",
+        "notes.txt": "skipped",
+    }
+    assert set(digests(tmp_path / "out")) == {
+        "one.wav",
+        "folder/two three.flac",
+        "folder/deep/ü.ogg",
+    }
+    assert first.duration_s == pytest.approx(5)
+    assert seen[-1] == pytest.approx((5, 5))
+    assert soundfile.info(tmp_path / "out" / "folder" / "deep" / "ü.ogg").samplerate == 48_000
+    before = digests(tmp_path / "out")
+    second = run_batch(order, model, nobody)
+    assert set(statuses(second).values()) == {"unchanged", "skipped"}
+    assert [entry.summary["duration_s"] for entry in second.entries if entry.summary]
+    assert digests(tmp_path / "out") == before
+
+
+def test_what_changed_is_done_again(source: Path, model: Model, tmp_path: Path, noisy):
+    out = tmp_path / "out"
+    order = Order(str(source), str(out))
+    run_batch(order, model, two_workers)
+    soundfile.write(source / "one.wav", noisy[:16_000], 16_000)
+    (out / "folder" / "two three.flac").unlink()
+    again = run_batch(order, model, two_workers)
+    assert statuses(again) == {
+        "one.wav": "done",
+        "two three.flac": "done",
+        "ü.ogg": "unchanged",
+        "notes.txt": "skipped",
+    }
+    assert soundfile.info(out / "one.wav").frames == 16_000
+    other = Order(str(source), str(out), settings=Settings(strength=0.5))
+    assert run_batch(other, model, two_workers).count("done") == 3
+    weights = dict(model.checkpoint.weights)
+    name = min(weights)
+    weights[name] = weights[name] * 1.01
+    changed = Model(Checkpoint(weights, model.checkpoint.config))
+    assert run_batch(other, changed, two_workers).count("done") == 3
+    assert run_batch(other, changed, nobody).count("unchanged") == 3
+
+
+def test_one_bad_file_does_not_stop_the_rest(source: Path, model: Model, tmp_path: Path):
+    (source / "bad.wav").write_bytes(b"RIFF" + bytes(100))
+    (source / "empty.flac").touch()
+    soundfile.write(source / "slow.wav", np.zeros(100), 4_000)
+    result = run_batch(Order(str(source), str(tmp_path / "out")), model, two_workers)
+    assert result.count("done") == 3
+    reasons = {Path(entry.input).name: entry.reason for entry in result.failures}
+    assert set(reasons) == {"bad.wav", "empty.flac", "slow.wav"}
+    assert "sample rate" in reasons["slow.wav"]
+    assert set(digests(tmp_path / "out")) == {
+        "one.wav",
+        "folder/two three.flac",
+        "folder/deep/ü.ogg",
+    }
+    assert run_batch(result.order, model, two_workers).count("failed") == 3  # tried again
+
+
+def test_names_that_are_no_text(model: Model, noisy, tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9.wav")
+    (tmp_path / "in").mkdir()
+    try:
+        shutil.copy(Path(__file__), tmp_path / "in" / name)
+    except OSError:
+        pytest.skip("this file system takes only names that are text")
+    soundfile.write(tmp_path / "a.wav", noisy[:1600], 16_000)
+    (tmp_path / "a.wav").replace(tmp_path / "in" / name)
+    done = gtcrn_batch(tmp_path / "in", tmp_path / "out", "--report", tmp_path / "r.csv")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / name).exists()
+    assert "caf" in (tmp_path / "r.csv").read_text()
+
+
+def test_the_command_line(source: Path, tmp_path: Path):
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    (source / "bad.wav").write_bytes(b"RIFF" + bytes(100))
+    arguments = (source, out, "--format", "wav", "--jobs", "2", "--suffix", "_clean")
+
+    plan = gtcrn_batch(*arguments, "--dry-run")
+    assert plan.returncode == 0
+    assert not out.exists()
+    pairs = dict(line.split("\t") for line in plan.stdout.splitlines())
+    assert pairs[str(source / "folder" / "two three.flac")] == str(
+        out / "folder" / "two three_clean.wav"
+    )
+    assert "notes.txt" in plan.stderr
+
+    done = gtcrn_batch(*arguments, "--report", report, "--report", tmp_path / "report.csv")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert "3 enhanced" in lines[0]
+    assert "1 failed" in lines[0]
+    assert "1 skipped" in lines[0]
+    assert lines[1].startswith(f"gtcrn: failed: cannot read {source / 'bad.wav'}")
+    assert soundfile.info(out / "folder" / "deep" / "ü_clean.wav").format == "WAV"
+    facts = json.loads(report.read_text())
+    assert facts["counts"] == {"done": 3, "unchanged": 0, "failed": 1, "skipped": 1}
+    with (tmp_path / "report.csv").open(newline="") as file:
+        assert {row["status"] for row in csv.DictReader(file)} == {"done", "failed", "skipped"}
+
+
+def test_a_list_on_stdin(source: Path, tmp_path: Path):
+    listed = b"one.wav\0./folder/two three.flac\0missing.wav\0"
+    done = subprocess.run(
+        [*COMMAND, "-", str(tmp_path / "out")],
+        input=listed,
+        cwd=source,
+        env=os.environ | {"PYTHONPATH": str(Path(batch_module.__file__).parent.parent)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert b"failed: missing.wav: no such file" in done.stderr
+    assert set(digests(tmp_path / "out")) == {"one.wav", "folder/two three.flac"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing", "out"], 1, "no such folder"),
+        (["in", "in"], 1, "the output folder is the input folder"),
+        (["in", "in/one.wav"], 1, "cannot write the manifest"),
+        (["in", "out", "--format", "steam"], 1, "no format"),
+        (["in", "out", "--report", "report.pdf"], 1, ".json, .csv or .html"),
+        (["in", "out", "--report", "no/report.csv"], 1, "does not exist"),
+        (["in", "out", "--engine", "steam"], 1, "no engine"),
+        (["in", "out", "--model", "nobody"], 1, "no model"),
+        (["in", "out", "--jobs", "0"], 2, "--jobs"),
+        (["in", "out", "--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], 2, "--jobs"),
+    ],
+)
+def test_bad_arguments_are_said_before_any_work(
+    source: Path, tmp_path: Path, arguments, code, message, monkeypatch, capsys
+):
+    from gtcrn_cli.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gtcrn", "batch", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == code
+    err = capsys.readouterr().err
+    assert message in err
+    if code == 1:
+        assert err.count("\n") == 1
+    assert not digests(tmp_path / "out")
+
+
+def test_fail_fast_stops(model: Model, noisy, tmp_path: Path):
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "bad.wav").write_bytes(bytes(10_000_000))  # the largest, so the first
+    for index in range(30):
+        soundfile.write(source / f"{index}.wav", noisy, 16_000)
+    order = Order(str(source), str(tmp_path / "out"))
+    result = run_batch(order, model, lambda model: LocalWorkers(model, 1), fail_fast=True)
+    assert len(result.failures) == 1
+    assert result.count("done") < 30
+    assert not [path for path in (tmp_path / "out").iterdir() if PARTIAL.fullmatch(path.name)]
+    (source / "bad.wav").unlink()
+    assert not run_batch(order, model, two_workers, fail_fast=True).failures
+
+
+def sparse_recording(path: Path, duration_s: int) -> None:
+    """Silence that takes time to work through, but no room on the disk."""
+    with soundfile.SoundFile(path, "w", 16_000, 1, "PCM_16") as file:
+        file.write(np.zeros(1))
+    data = bytearray(path.read_bytes())
+    size = 32_000 * duration_s
+    data[4:8] = (len(data) - 10 + size).to_bytes(4, "little")
+    data[40:44] = size.to_bytes(4, "little")
+    with path.open("wb") as file:
+        file.write(data[:44])
+        file.truncate(44 + size)
+
+
+@contextmanager
+def killing_who_reads(path: Path, pid: int, times: int = 100) -> Iterator[list[int]]:
+    """Kill, with SIGKILL, every process below `pid` that opens `path`, up to so many `times`."""
+    killed: list[int] = []
+    over = threading.Event()
+
+    def hunt() -> None:
+        while not over.wait(0.02):
+            for child in psutil.Process(pid).children(recursive=True):
+                try:
+                    if (
+                        child.pid not in killed
+                        and len(killed) < times
+                        and any(file.path == str(path) for file in child.open_files())
+                    ):
+                        killed.append(child.pid)
+                        child.kill()
+                except psutil.Error:
+                    continue
+
+    hunter = threading.Thread(target=hunt)
+    hunter.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        hunter.join()
+
+
+def test_a_file_that_kills_its_worker_fails_alone(model: Model, source: Path, tmp_path: Path):
+    sparse_recording(source / "deadly.wav", 3600)
+    order = Order(str(source), str(tmp_path / "out"))
+    with killing_who_reads(source / "deadly.wav", os.getpid()) as killed:
+        result = run_batch(order, model, two_workers)
+    assert len(killed) == 2
+    assert statuses(result) == {
+        "one.wav": "done",
+        "two three.flac": "done",
+        "ü.ogg": "done",
+        "notes.txt": "skipped",
+        "deadly.wav": "failed",
+    }
+    assert "worker died" in result.failures[0].reason
+    assert "deadly.wav" not in digests(tmp_path / "out")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_leaves_nothing_half_done_and_goes_on(sent: int, source: Path, tmp_path: Path):
+    for index in range(2):
+        sparse_recording(source / f"long{index}.wav", 7200)
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*COMMAND, source, out, "--jobs", "2"], stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_for(lambda: len(list(out.glob(".*.part"))) == 2)
+    os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == (130 if sent == signal.SIGINT else 143)
+    assert b"Traceback" not in err
+    assert [path.name for path in out.iterdir()] == [FILE_NAME]
+    for index in range(2):
+        sparse_recording(source / f"long{index}.wav", 10)
+    assert gtcrn_batch(source, out).returncode == 0
+    assert len(digests(out)) == 5
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_killed_at_any_moment_it_loses_and_breaks_nothing(noisy, tmp_path: Path):
+    """20 times SIGKILL; every final name holds a whole file, and the end is as if undisturbed."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for index in range(24):
+        sound = np.roll(noisy, 1000 * index)
+        soundfile.write(source / f"{index}.flac", np.tile(sound, (1 + index % 5, 1)), 16_000)
+    start = time.monotonic()
+    assert gtcrn_batch(source, tmp_path / "undisturbed", "--jobs", "2").returncode == 0
+    whole_s = time.monotonic() - start
+    undisturbed = digests(tmp_path / "undisturbed")
+    assert len(undisturbed) == 24
+
+    chance = random.Random(0)
+    interrupted = 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            [*COMMAND, source, out, "--jobs", "2"], stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(whole_s * chance.uniform(0.3, 1))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            interrupted += 1
+        there = digests(out) if out.exists() else {}
+        assert there.items() <= undisturbed.items()
+        for name in chance.sample(sorted(there), len(there) // 2):  # so that there is work left
+            (out / name).unlink()
+    assert interrupted > 10
+    assert gtcrn_batch(source, out).returncode == 0
+    assert digests(out) == undisturbed
+    assert not [path for path in out.iterdir() if PARTIAL.fullmatch(path.name)]
+    assert gtcrn_batch(source, out).stderr == "gtcrn: 0 enhanced; 24 unchanged\n"
+
+
+def test_only_one_batch_writes_to_a_folder(source: Path, model: Model, tmp_path: Path):
+    sparse_recording(source / "long.wav", 7200)
+    out = tmp_path / "out"
+    process = subprocess.Popen([*COMMAND, source, out], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: (out / FILE_NAME).exists())
+        with pytest.raises(UserError, match="another batch"):
+            run_batch(Order(str(source), str(out)), model, nobody)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process's files as Linux does")
+def test_a_full_disk_fails_what_does_not_fit(source: Path, tmp_path: Path):
+    """RLIMIT_FSIZE stops a file at 100 kB, as a full disk would."""
+    import resource
+
+    sparse_recording(source / "big.wav", 60)
+    out = tmp_path / "out"
+    limit = (100_000, 100_000)
+    done = gtcrn_batch(
+        source, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    )
+    assert done.returncode == 1
+    assert "3 enhanced" in done.stderr
+    assert "is the disk full?" in done.stderr
+    assert "big.wav" not in digests(out)
+    assert not [path for path in out.iterdir() if PARTIAL.fullmatch(path.name)]
+    assert gtcrn_batch(source, out).returncode == 0
+
+
+@pytest.fixture
+def unprivileged() -> list[str]:
+    """Arguments before a command that take root's right to read and write everything away."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may do everything, and setpriv is not installed")
+    rights = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+
+
+def test_no_permission_is_told_for_each_file(source: Path, tmp_path: Path, unprivileged: list[str]):
+    out = tmp_path / "out"
+    closed = source / "closed"
+    closed.mkdir()
+    (source / "folder" / "two three.flac").chmod(0)
+    (out / "folder" / "deep").mkdir(parents=True)
+    (out / "folder" / "deep").chmod(0o500)
+    closed.chmod(0)
+    try:
+        done = subprocess.run(
+            [*unprivileged, *COMMAND, source, out], capture_output=True, text=True, check=False
+        )
+    finally:
+        closed.chmod(0o700)
+        (out / "folder" / "deep").chmod(0o700)
+    assert done.returncode == 1
+    assert "1 enhanced" in done.stderr
+    failures = done.stderr.splitlines()[1:]
+    assert len(failures) == 3
+    assert any("closed: cannot look into it: Permission denied" in line for line in failures)
+    assert any("two three.flac: Permission denied" in line for line in failures)
+    assert any("cannot be written to" in line for line in failures)
+
+
+def test_memory_is_bounded_by_the_workers_not_by_the_files(
+    model: Model, noisy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """However many files there are, only a few are handed out at a time."""
+    source = tmp_path / "in"
+    source.mkdir()
+    soundfile.write(source / "0.wav", noisy[:1600], 16_000)
+    for index in range(1, 100):
+        os.link(source / "0.wav", source / f"{index}.wav")
+    submitted = 0
+    most = 0
+    workers = two_workers(model)
+    submit = workers.executor.submit
+
+    def counting(*arguments):
+        nonlocal submitted, most
+        submitted += 1
+        future = submit(*arguments)
+        pending.add(future)
+        most = max(most, sum(not future.done() for future in pending))
+        return future
+
+    pending: set = set()
+    monkeypatch.setattr(workers.executor, "submit", counting)
+    result = run_batch(Order(str(source), str(tmp_path / "out")), model, lambda model: workers)
+    assert result.count("done") == submitted == 100
+    assert most <= 6

@@ -1,0 +1,129 @@
+"""What is said of a batch, to machines and to people."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gtcrn_cli import report
+from gtcrn_cli.batch import Entry, Result
+from gtcrn_cli.batch_report import require_report, rows_of, write_report
+from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.errors import UserError
+from gtcrn_cli.jobs import Model
+from gtcrn_cli.pipeline import Summary
+from gtcrn_cli.plan import Order
+
+
+def done(name: str, level_in_db: float = -20, level_out_db: float = -22, **facts) -> Entry:
+    summary = Summary("/tmp/x", "/tmp/y", 16_000, 1, duration_s=10, elapsed_s=0.1)
+    summary = replace(summary, level_in_db=level_in_db, level_out_db=level_out_db, **facts)
+    return Entry(f"/in/{name}", f"/out/{name}", "done", summary=summary.to_dict())
+
+
+@pytest.fixture
+def result(shipped: Checkpoint) -> Result:
+    entries = [
+        done("good.wav"),
+        done("silent.wav", -120, -120),
+        done("gone.wav", -40, -90),
+        done("loud.wav", clipped=7),
+        done("odd.wav", replaced=3),
+        done("noisy.wav", -20, -32),
+        done("cut.ts", notes=["damaged: ffmpeg says: oops"]),
+        Entry("/in/bad<b>.wav", None, "failed", "cannot read it", "Traceback: ..."),
+        Entry("/in/notes.txt", None, "skipped", "no sound file, by its name"),
+        replace(done("old.wav"), status="unchanged"),
+    ]
+    return Result(Order("/in", "/out"), Model(shipped), entries, elapsed_s=2.0)
+
+
+def test_what_needs_a_look(result: Result):
+    look = {Path(row.entry.input).name: "; ".join(row.look) for row in rows_of(result)}
+    assert look == {
+        "bad<b>.wav": "failed",
+        "cut.ts": "damaged: ffmpeg says: oops",
+        "gone.wav": "all removed",
+        "good.wav": "",
+        "loud.wav": "7 samples clipped",
+        "noisy.wav": "12 dB removed",
+        "notes.txt": "",
+        "odd.wav": "3 samples were no sound",
+        "old.wav": "",
+        "silent.wav": "silent",
+    }
+
+
+def test_only_the_most_removed_need_a_look(result: Result):
+    result.entries = [done(f"{i:03d}.wav", -20, -30 - i / 10) for i in range(100)]
+    assert [row.entry.input for row in rows_of(result) if row.look] == [
+        f"/in/{i:03d}.wav" for i in range(90, 100)
+    ]
+
+
+def test_json(result: Result, tmp_path: Path):
+    write_report(result, tmp_path / "r.json")
+    facts = json.loads((tmp_path / "r.json").read_text())
+    assert facts["counts"] == {"done": 7, "unchanged": 1, "failed": 1, "skipped": 1}
+    assert facts["duration_s"] == 70
+    assert facts["speed"] == 35
+    assert facts["settings"]["strength"] == 1
+    files = {file["input"]: file for file in facts["files"]}
+    assert files["/in/loud.wav"]["clipped"] == 7
+    assert files["/in/loud.wav"]["output"] == "/out/loud.wav"
+    assert files["/in/bad<b>.wav"]["reason"] == "cannot read it"
+    assert files["/in/bad<b>.wav"]["trace"].startswith("Traceback")
+
+
+def test_csv(result: Result, tmp_path: Path):
+    write_report(result, tmp_path / "r.csv")
+    with (tmp_path / "r.csv").open(newline="") as file:
+        rows = {row["input"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 10
+    assert rows["/in/noisy.wav"]["look"] == "12 dB removed"
+    assert float(rows["/in/noisy.wav"]["removed_db"]) == 12
+    assert rows["/in/bad<b>.wav"]["reason"] == "cannot read it"
+
+
+def test_html(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = []
+
+    def comparison_page(noisy: Path, enhanced: list[Path], target: Path) -> None:
+        if noisy.name.startswith("bad"):
+            raise UserError("cannot read it")
+        target.write_text("a page")
+        made.append((noisy.name, [path.name for path in enhanced]))
+
+    monkeypatch.setattr(report, "comparison_page", comparison_page)
+    write_report(result, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "bad&lt;b&gt;.wav" in page
+    assert "bad<b>" not in page
+    assert "6 need a look" not in page
+    assert "7 need a look" in page
+    assert "All 10 files" in page
+    assert not re.search(r"(src|href)=.?https?:", page)  # nothing from the network
+    assert [noisy for noisy, _ in made] == [
+        *("cut.ts", "gone.wav", "loud.wav", "noisy.wav", "odd.wav", "silent.wav")
+    ]
+    links = set(re.findall(r'href="(r_files/[^"]+)"', page))
+    assert {tmp_path / link for link in links} == set((tmp_path / "r_files").iterdir())
+
+
+def test_a_report_replaces_an_earlier_one_whole_or_not_at_all(result: Result, tmp_path: Path):
+    (tmp_path / "r.json").write_text("old")
+    write_report(result, tmp_path / "r.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    with pytest.raises(UserError, match="cannot write the report"):
+        write_report(result, tmp_path / "no" / "r.json")
+
+
+@pytest.mark.parametrize("name", ["r.pdf", "r", "no/r.json"])
+def test_a_report_that_cannot_be_is_refused_before(name: str, tmp_path: Path):
+    with pytest.raises(UserError):
+        require_report(tmp_path / name)

@@ -1,0 +1,208 @@
+"""Video and containers that only ffmpeg knows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import si_sdr_db
+
+from gtcrn_cli import ffmpeg
+from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.engines import Engine, load_engine
+from gtcrn_cli.enhancer import Settings
+from gtcrn_cli.errors import UserError
+from gtcrn_cli.pipeline import Output, denoise
+
+needs_ffmpeg = pytest.mark.skipif(
+    not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH"
+)
+MAX_AV_ERROR_S = 0.03
+
+
+@pytest.fixture(scope="module")
+def engine(shipped: Checkpoint) -> Engine:
+    return load_engine(shipped)
+
+
+def run(*arguments: str | Path) -> None:
+    subprocess.run(["ffmpeg", "-v", "error", *map(str, arguments)], check=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def video(noisy_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture, speech that starts half a second late, another track, subtitles, a title."""
+    folder = tmp_path_factory.mktemp("video")
+    (folder / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n")
+    path = folder / "talk.mp4"
+    run(
+        *("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=7"),
+        *("-itsoffset", "0.5", "-i", noisy_path, "-f", "lavfi", "-i", "sine=duration=7"),
+        *("-i", folder / "words.srt"),
+        *("-map", "0", "-map", "1", "-map", "2", "-map", "3", "-c:v", "mpeg4", "-c:a", "aac"),
+        *("-c:s", "mov_text", "-metadata", "title=A talk", "-metadata:s:a:0", "language=deu"),
+        path,
+    )
+    return path
+
+
+def probe(path: Path) -> dict:
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_streams", "-show_format", path]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+def packets_digest(path: Path, stream: str) -> str:
+    """Of what is stored, undecoded."""
+    command = ["ffmpeg", "-v", "error", "-i", path, "-map", f"0:{stream}", "-c", "copy"]
+    command += ["-f", "streamhash", "-"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
+def decoded(path: Path) -> np.ndarray:
+    """The first sound track at 16 kHz, in time with the picture."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:a:0"]
+    command += ["-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "16000"]
+    found = subprocess.run([*command, "-f", "f32le", "-"], capture_output=True, check=True)
+    return np.frombuffer(found.stdout, "<f4")
+
+
+def lag_s(late: np.ndarray, early: np.ndarray) -> float:
+    size = 1 << 19
+    product = np.fft.rfft(late, size) * np.conj(np.fft.rfft(early, size))
+    lag = int(np.argmax(np.fft.irfft(product)))
+    return (lag if lag < size // 2 else lag - size) / 16_000
+
+
+@needs_ffmpeg
+def test_a_video_keeps_all_but_its_noise(video: Path, engine: Engine, clean, tmp_path: Path):
+    target = tmp_path / "out.mp4"
+    summary = denoise(str(video), str(target), engine)
+    before, after = probe(video), probe(target)
+    assert packets_digest(target, "v") == packets_digest(video, "v")
+    assert packets_digest(target, "a:1") == packets_digest(video, "a:1")
+    kinds = [stream["codec_type"] for stream in after["streams"]]
+    assert sorted(kinds) == sorted(stream["codec_type"] for stream in before["streams"])
+    assert after["format"]["tags"]["title"] == "A talk"
+    sound = next(stream for stream in after["streams"] if stream["codec_type"] == "audio")
+    assert sound["tags"]["language"] == "deu"
+    assert sound["codec_name"] == "aac"
+    assert abs(lag_s(decoded(target), decoded(video))) < MAX_AV_ERROR_S
+    speech = decoded(target)[8_000 : 8_000 + len(clean)]
+    assert si_sdr_db(speech, clean) > si_sdr_db(decoded(video)[8_000:][: len(clean)], clean) + 3
+    assert any("2 sound tracks" in note for note in summary.notes)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@needs_ffmpeg
+def test_a_video_gives_a_sound_file(video: Path, engine: Engine, tmp_path: Path):
+    target = tmp_path / "out.flac"
+    summary = denoise(str(video), str(target), engine, Settings(strength=0))
+    info = soundfile.info(target)
+    assert (info.samplerate, info.channels, info.subtype) == (16_000, 1, "PCM_16")
+    assert info.frames == round(summary.duration_s * 16_000)
+    assert abs(lag_s(soundfile.read(target)[0], decoded(video))) < 0.001
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", ["m4a", "aac", "wma", "wv", "webm", "mkv", "ts", "avi"])
+def test_containers_go_in_and_come_out(ending: str, video: Path, engine: Engine, tmp_path: Path):
+    source, target = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
+    if f".{ending}" in ffmpeg.SOUND_CONTAINERS or ending == "webm":
+        picture = ["-vn"]
+    else:
+        picture = ["-map", "0:v", "-map", "0:a:0", "-c:v", "mpeg4"]
+    run("-i", video, "-t", "3", "-ac", "2", "-ar", "48000", "-sn", *picture, source)
+    summary = denoise(str(source), str(target), engine, Settings(strength=0))
+    assert (summary.sample_rate, summary.channels) == (48_000, 2)
+    before, after = probe(source)["streams"], probe(target)["streams"]
+    assert {s["codec_name"] for s in after} == {s["codec_name"] for s in before}
+    noisy, same = decoded(source), decoded(target)
+    shift = lag_s(same, noisy)
+    assert abs(shift) < 0.1
+    assert abs(len(same) - len(noisy)) < 0.1 * 16_000
+
+
+@needs_ffmpeg
+def test_sound_becomes_a_container_with_its_tags(engine: Engine, noisy, tmp_path: Path):
+    source = tmp_path / "in.flac"
+    with soundfile.SoundFile(source, "w", 16_000, 1) as file:
+        file.title = "A title"
+        file.write(noisy)
+    denoise(str(source), str(tmp_path / "out.m4a"), engine)
+    assert probe(tmp_path / "out.m4a")["format"]["tags"]["title"] == "A title"
+
+
+@needs_ffmpeg
+def test_what_is_no_recording_is_one_line(engine: Engine, video: Path, tmp_path: Path):
+    (tmp_path / "text.mp4").write_text("This is no video.\n" * 100)
+    run("-i", video, "-map", "0:v", "-c", "copy", tmp_path / "mute.mp4")
+    (tmp_path / "list.mp4").write_text("#EXTM3U\nhttp://127.0.0.1:9/x.mp4\n")
+    before = sorted(tmp_path.iterdir())
+    for name, message in {
+        "text.mp4": "neither libsndfile nor ffmpeg",
+        "mute.mp4": "no sound track",
+        "list.mp4": "neither libsndfile nor ffmpeg",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            denoise(str(tmp_path / name), str(tmp_path / "out.mp4"), engine)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@needs_ffmpeg
+def test_an_output_is_there_whole_or_not_at_all(
+    engine: Engine, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target = tmp_path / "out.mp4"
+    target.write_text("mine")
+    with pytest.raises(UserError, match="--overwrite"):
+        denoise(str(video), str(target), engine)
+
+    def stop(seconds: float, total: float | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        denoise(str(video), str(target), engine, output=Output(overwrite=True), progress=stop)
+    monkeypatch.setitem(ffmpeg.CONTAINERS, ".mp4", "no_such_muxer")
+    with pytest.raises(UserError, match="ffmpeg says"):
+        denoise(str(video), str(target), engine, output=Output(overwrite=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert target.read_text() == "mine"
+
+
+def test_without_ffmpeg_it_is_said(
+    engine: Engine, noisy_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "in.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    with pytest.raises(UserError, match="with ffmpeg on the PATH"):
+        denoise(str(tmp_path / "in.mp4"), str(tmp_path / "out.wav"), engine)
+    with pytest.raises(UserError, match=r"writing \.mp4 needs ffmpeg"):
+        denoise(str(noisy_path), str(tmp_path / "out.mp4"), engine)
+    denoise(str(noisy_path), str(tmp_path / "out.wav"), engine)  # the rest works
+
+
+@needs_ffmpeg
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_file(tmp_path: Path):
+    """100 s at 192 kHz are 77 MB as samples."""
+    code = (
+        "import re, sys; from pathlib import Path; from gtcrn_cli.pipeline import denoise;"
+        "from gtcrn_cli.checkpoint import load_model; from gtcrn_cli.engines import load_engine;"
+        "denoise(sys.argv[1], sys.argv[2], load_engine(load_model()));"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
+    )
+    peaks = []
+    for duration_s in (5, 100):
+        source, target = tmp_path / f"{duration_s}.mka", tmp_path / f"out{duration_s}.mka"
+        tone = f"sine=sample_rate=192000:duration={duration_s}"
+        run("-f", "lavfi", "-i", tone, "-c:a", "pcm_s16le", source)
+        command = [sys.executable, "-c", code, str(source), str(target)]
+        done = subprocess.run(command, capture_output=True, check=True, text=True)
+        peaks.append(1024 * int(done.stdout))
+        assert float(probe(target)["format"]["duration"]) == pytest.approx(duration_s, abs=0.01)
+    assert peaks[1] - peaks[0] < 30e6

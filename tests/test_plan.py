@@ -1,0 +1,229 @@
+"""Which files, and to where."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gtcrn_cli import plan
+from gtcrn_cli.errors import UserError
+from gtcrn_cli.manifest import Manifest, Record
+from gtcrn_cli.plan import Order, Plan, Selection, make_plan
+
+
+def touch(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x")
+    return root
+
+
+def planned(source: Path | tuple[str, ...], output: Path, **options) -> Plan:
+    if isinstance(source, Path):
+        source = str(source)
+    with Manifest(output / ".manifest") as manifest:
+        return make_plan(Order(source, str(output), **options), "digest", manifest)
+
+
+def targets(plan: Plan) -> dict[str, str]:
+    return {item.source: item.target for item in plan.todo}
+
+
+def test_the_tree_is_mirrored(tmp_path: Path):
+    source = touch(tmp_path / "in", "a.wav", "b/c/d.FLAC", "b/e.mp3")
+    assert targets(planned(source, tmp_path / "out")) == {
+        str(source / "a.wav"): "a.wav",
+        str(source / "b/c/d.FLAC"): "b/c/d.FLAC",
+        str(source / "b/e.mp3"): "b/e.mp3",
+    }
+
+
+def test_what_is_no_sound_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = touch(tmp_path / "in", "a.wav", "b.txt", "c", "d.raw", "e.mp4", ".h.wav", ".g/i.wav")
+    monkeypatch.setattr(plan.ffmpeg, "is_installed", lambda: False)
+    result = planned(source, tmp_path / "out")
+    assert list(targets(result).values()) == ["a.wav"]
+    reasons = {Path(file.path).name: file.reason for file in result.passed}
+    assert set(reasons) == {"b.txt", "c", "d.raw", "e.mp4"}  # hidden files are not spoken of
+    assert "ffmpeg" in reasons["e.mp4"]
+    assert "--raw" in reasons["d.raw"]
+    assert not any(file.trouble for file in result.passed)
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(), {"a.wav", "b/c.wav", "b/d.flac"}),
+        (Selection(include=("*.wav",)), {"a.wav", "b/c.wav"}),
+        (Selection(include=("*.WAV",)), {"a.wav", "b/c.wav"}),
+        (Selection(include=("b/*",)), {"b/c.wav", "b/d.flac", "b/e.unknown"}),
+        (Selection(exclude=("b",)), {"a.wav"}),
+        (Selection(exclude=("*/d.*",)), {"a.wav", "b/c.wav"}),
+        (Selection(include=("*.wav",), exclude=("c.*",)), {"a.wav"}),
+        (Selection(hidden=True), {"a.wav", "b/c.wav", "b/d.flac", ".f/g.wav", ".h.wav"}),
+    ],
+)
+def test_selection(tmp_path: Path, selection: Selection, expected: set[str]):
+    source = touch(
+        tmp_path / "in", "a.wav", "b/c.wav", "b/d.flac", "b/e.unknown", ".f/g.wav", ".h.wav"
+    )
+    result = planned(source, tmp_path / "out", selection=selection)
+    assert set(targets(result).values()) == expected
+
+
+def test_no_two_files_go_to_the_same_place(tmp_path: Path):
+    source = touch(tmp_path / "in", "a.wav", "a.flac", "a.mp3", "b.ogg", "a.flac.wav")
+    named = targets(planned(source, tmp_path / "out", format="wav", suffix="_x"))
+    assert {Path(key).name: target for key, target in named.items()} == {
+        "a.wav": "a_x.wav",
+        "a.flac": "a_x.flac.wav",
+        "a.mp3": "a_x.mp3.wav",
+        "b.ogg": "b_x.wav",
+        "a.flac.wav": "a.flac_x.wav",
+    }
+
+
+@given(
+    st.sets(
+        st.builds(
+            lambda *parts: "".join(parts),
+            st.sampled_from(["a", "b", "A", "a.wav", "d/a"]),
+            st.sampled_from(["", ".flac", ".wav.2"]),
+            st.sampled_from([".wav", ".WAV", ".flac", ".mp3"]),
+        )
+    ),
+    st.sampled_from([None, "wav", "flac"]),
+    st.sampled_from(["", "_clean", ".flac"]),
+)
+def test_targets_are_always_different(paths: set[str], ending: str | None, suffix: str):
+    order = Order("/in", "/out", suffix=suffix, format=ending)
+    found = [plan.Found(path, 1, "") for path in paths]
+    items = plan._items(order, found)
+    assert len({item.target for item in items}) == len(paths)
+    assert {item.source for item in items} == {f"/in/{path}" for path in paths}
+
+
+def test_a_list_keeps_its_folders_and_stays_in_the_output(tmp_path: Path, monkeypatch):
+    touch(tmp_path, "here/a.wav", "b.wav", "c.odd")
+    monkeypatch.chdir(tmp_path / "here")
+    listed = ("a.wav", "./a.wav", "../b.wav", str(tmp_path / "c.odd"), "missing.wav", "a.wav")
+    result = planned(listed, tmp_path / "out")
+    below = str(tmp_path).lstrip("/")
+    assert sorted(item.target for item in result.todo) == sorted(
+        ["a.wav", "a.wav.wav", f"{below}/b.wav", f"{below}/c.odd"]
+    )
+    assert [(file.path, file.reason) for file in result.passed] == [("missing.wav", "no such file")]
+    assert result.passed[0].trouble
+
+
+def test_the_largest_begins(tmp_path: Path):
+    source = touch(tmp_path / "in", "a.wav", "b.wav", "c.opus")
+    (source / "b.wav").write_bytes(bytes(1000))
+    (source / "c.opus").write_bytes(bytes(500))  # which holds more sound
+    order = [item.target for item in planned(source, tmp_path / "out").todo]
+    assert order == ["c.opus", "b.wav", "a.wav"]
+
+
+def record(plan_: Plan, target: str) -> Record:
+    item = next(item for item in plan_.todo if item.target == target)
+    return Record(target, item.source, item.size, item.stamp, plan_.options, 1, {})
+
+
+def test_what_is_done_is_left_and_what_changed_is_not(tmp_path: Path):
+    source, output = touch(tmp_path / "in", "a.wav", "b.wav", "c.wav", "d.wav"), tmp_path / "out"
+    first = planned(source, output)
+    touch(output, "a.wav", "b.wav", "c.wav", "d.wav")
+    with Manifest(output / ".manifest") as manifest:
+        manifest.claim((item.target, item.source) for item in first.todo)
+        for name in "abc":
+            manifest.add(record(first, f"{name}.wav"))
+    (source / "b.wav").write_bytes(b"longer")
+    (output / "c.wav").unlink()
+    second = planned(source, output)
+    assert [record.target for record in second.unchanged] == ["a.wav"]
+    assert {item.target for item in second.todo} == {"b.wav", "c.wav", "d.wav"}
+    assert second.passed == []  # d.wav was claimed, so it may be written again
+    (output / "a.wav").write_bytes(b"of another size")
+    assert planned(source, output).unchanged == []
+    assert len(planned(source, output, subtype="FLOAT").todo) == 4
+    assert len(planned(source, output, skip_existing=False).todo) == 4
+
+
+def test_what_no_batch_made_is_not_replaced(tmp_path: Path):
+    source, output = touch(tmp_path / "in", "a.wav"), touch(tmp_path / "out", "a.wav")
+    result = planned(source, output)
+    assert result.todo == []
+    assert "--overwrite" in result.passed[0].reason
+    assert result.passed[0].trouble
+    assert len(planned(source, output, overwrite=True).todo) == 1
+
+
+def test_another_input_does_not_replace_the_results_of_the_first(tmp_path: Path):
+    first, second = touch(tmp_path / "1", "a.wav"), touch(tmp_path / "2", "a.wav")
+    (second / "a.wav").write_bytes(b"another")
+    output = tmp_path / "out"
+    with Manifest(output / ".manifest") as manifest:
+        manifest.claim([("a.wav", str(first / "a.wav"))])
+    touch(output, "a.wav")
+    assert planned(second, output).todo == []
+    # but a name that passes from one file of the source to another is free
+    (first / "a.wav").rename(first / "a.flac")
+    touch(first, "a.wav")
+    with Manifest(output / ".manifest") as manifest:
+        manifest.claim([("a.wav", str(first / "a.flac"))])
+    named = targets(planned(first, output, format="wav"))
+    assert set(named.values()) == {"a.wav", "a.flac.wav"}
+
+
+def test_output_inside_input_is_not_taken_for_input(tmp_path: Path):
+    source = touch(tmp_path / "in", "a.wav", "clean/a.wav", "other/clean/b.wav")
+    assert set(targets(planned(source, source / "clean", overwrite=True)).values()) == {
+        "a.wav",
+        "other/clean/b.wav",
+    }
+    (tmp_path / "link").symlink_to(source)
+    assert len(planned(tmp_path / "link", source / "clean", overwrite=True).todo) == 2
+
+
+def test_output_on_the_input_is_refused(tmp_path: Path):
+    source = touch(tmp_path / "in", "a.wav")
+    (tmp_path / "link").symlink_to(source)
+    for output in (source, source / ".." / "in", tmp_path / "link"):
+        with pytest.raises(UserError, match="output folder is the input folder"):
+            planned(source, output)
+
+
+def test_input_inside_output_is_never_written_to(tmp_path: Path):
+    source = touch(tmp_path / "out" / "raw", "a.wav", "raw/b.wav")
+    result = planned(source, tmp_path / "out", overwrite=True)
+    assert set(targets(result).values()) == {"a.wav"}
+    assert "input folder" in result.passed[0].reason
+
+
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path):
+    source, output = touch(tmp_path / "in", "a.wav"), tmp_path / "out"
+    touch(output, ".a.wav.0123456789ab.part", ".b.wav.0123456789ab.part", ".a.wav.part", "c.part")
+    with Manifest(output / ".manifest") as manifest:
+        manifest.claim([("a.wav", str(source / "a.wav"))])
+    planned(source, output)
+    assert {path.name for path in output.iterdir()} == {
+        *(".b.wav.0123456789ab.part", ".a.wav.part", "c.part"),  # nobody knows whose they are
+        ".manifest",
+    }
+
+
+def test_time_grows_with_the_number_of_files_alone(tmp_path: Path, monkeypatch):
+    def planning_time_s(count: int) -> float:
+        found = [plan.Found(f"{i % 300}/{i}.wav", i, "1") for i in range(count)]
+        monkeypatch.setattr(plan, "list_files", lambda root, enter=None: iter(found))
+        start = time.process_time()
+        result = planned(tmp_path, tmp_path / "out", format="flac", selection=Selection(("*.wav",)))
+        assert len(result.todo) == count
+        return time.process_time() - start
+
+    planning_time_s(1000)
+    assert planning_time_s(16_000) < 30 * planning_time_s(2_000)  # 8 when linear, 64 when square
