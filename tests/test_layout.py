@@ -46,6 +46,7 @@ LAYERS = [
     "training_ops",
     "training",
     "evaluation",
+    "ablation",
     "cli",
 ]
 

@@ -16,6 +16,7 @@ import typer
 from .. import __version__
 from ..errors import UserError
 from . import models
+from .ablate import ablate
 from .bench import bench
 from .compare import EXAMPLES as COMPARE_EXAMPLES
 from .compare import compare
@@ -64,6 +65,7 @@ app.add_typer(models.app, name="models")
 app.command()(evaluate)
 app.command()(train)
 app.command()(finetune)
+app.command()(ablate)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
