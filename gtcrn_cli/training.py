@@ -132,6 +132,7 @@ def train(
     validate_every: int = 1000,
     validation_examples: int = 64,
     report: Callable[[dict[str, float]], None] = lambda row: None,
+    observe: Callable[[int, nn.Module], None] = lambda step, network: None,
 ) -> Checkpoint:
     """Train a network, or go on with a run that was stopped.
 
@@ -141,12 +142,16 @@ def train(
         The run's folder. If it holds ``last.pt``, the run goes on from there.
     start_from
         Weights to begin a new run with, instead of random ones.
+    config
+        The network, if it begins with random weights.
     card
         What the model file shall say beside the recipe and the scores.
     workers
         Processes that make mixtures; 0 makes them here.
     report
         Gets a row of figures every `LOG_EVERY` steps and after every validation.
+    observe
+        Gets the network with its gradients, as they are in every step.
 
     Returns
     -------
@@ -204,6 +209,7 @@ def train(
             enhanced, _ = network(noisy)
             loss, parts = loss_of(enhanced, clean, noisy)
             loss.backward()
+            observe(step, network)
             stopping = share_gradients(trained, bool(stopped), ranks)
             norm = nn.utils.clip_grad_norm_(trained, plan.clip)
             if torch.isfinite(norm):  # one bad batch must not end a run of days

@@ -54,6 +54,7 @@ LAYERS = [
     "training_ops",
     "training",
     "evaluation",
+    "ablation",
     "cli",
 ]
 

@@ -15,20 +15,20 @@ import typer
 
 from .. import __version__
 from ..errors import UserError
-from . import models
-from .batch import EXAMPLES as BATCH_EXAMPLES
-from .batch import batch
-from .bench import bench
-from .compare import EXAMPLES as COMPARE_EXAMPLES
-from .compare import compare
-from .denoise import EXAMPLES, denoise
-from .devices import devices
-from .doctor import doctor
-from .evaluate import evaluate
-from .export import export
-from .live import EXAMPLES as LIVE_EXAMPLES
-from .live import live
-from .train import finetune, train
+from . import (
+    ablate,
+    batch,
+    bench,
+    compare,
+    denoise,
+    devices,
+    doctor,
+    evaluate,
+    export,
+    live,
+    models,
+    train,
+)
 
 app = typer.Typer(
     name="gtcrn",
@@ -49,24 +49,28 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _gtcrn(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
-app.command(epilog=EXAMPLES)(denoise)
-app.command(epilog=BATCH_EXAMPLES)(batch)
-app.command(epilog=LIVE_EXAMPLES)(live)
-app.command()(devices)
-app.command()(doctor)
-app.command()(bench)
-app.command()(export)
-app.command(epilog=COMPARE_EXAMPLES)(compare)
+app.command(epilog=denoise.EXAMPLES)(denoise.denoise)
+app.command(epilog=live.EXAMPLES)(live.live)
+app.command(epilog=batch.EXAMPLES)(batch.batch)
+app.command(epilog=compare.EXAMPLES)(compare.compare)
+app.command()(evaluate.evaluate)
 app.add_typer(models.app, name="models")
-app.command()(evaluate)
-app.command()(train)
-app.command()(finetune)
+app.command()(devices.devices)
+app.command()(doctor.doctor)
+app.command()(bench.bench)
+app.command()(export.export)
+app.command()(train.train)
+app.command()(train.finetune)
+app.command()(ablate.ablate)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

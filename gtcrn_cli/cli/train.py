@@ -84,9 +84,11 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            metavar="JSON",
-            help="""Another network, like '{"fusion": "attention"}'.""",
-            show_default="the published one",
+            metavar="NAME|JSON",
+            help="Another network, by how it takes skips: none, add, concat, attention, gated, "
+            "hybrid, or five of them with commas; then +dense, +input, +compress=8, +levels=0,1, "
+            "+float16, +bfloat16.",
+            show_default="add, the published one",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -120,18 +122,14 @@ def train(
     """
     if start_from is not None and config is not None:
         raise typer.BadParameter("the model of --start-from has its config: leave out --config")
-    _require_torch()
+    require_torch()
     from ..checkpoint import load_model
-    from ..mixtures import list_clips, load_corpus
 
-    clips = {"speech": list_clips(speech, "speech"), "noise": list_clips(noise, "noise")}
+    chosen = _config(config) if config else None
+    clips, corpora, valid = load_corpora(speech, noise, rooms, microphones)
 
     from ..training import VALIDATION_SEED, Plan, validation_set, write_validation_set
 
-    def corpus(kind: str, held_out: bool) -> Corpus:
-        return load_corpus(_half(clips[kind], held_out), log=_say)
-
-    corpora, valid = _halves(corpus, rooms, microphones)
     if write_validation is not None:
         write_validation_set(write_validation, validation_set(valid, VALIDATION_SEED, 200))
         return
@@ -141,13 +139,27 @@ def train(
         corpora=corpora,
         valid=valid,
         start_from=load_model(start_from) if start_from else None,
-        config=_config(config) if config else None,
+        config=chosen,
         card={"description": f"GTCRN trained in {run.name}", "data": _sources(clips)},
         device=device,
         threads=threads,
         workers=workers,
         validate_every=validate_every,
     )
+
+
+def load_corpora(
+    speech: Path, noise: Path, rooms: Path | None, microphones: Path | None
+) -> tuple[dict[str, list[Clip]], Corpora, Corpora]:
+    """All clips of speech and of noise; what to train on; what is held out to validate."""
+    from ..mixtures import list_clips, load_corpus
+
+    clips = {"speech": list_clips(speech, "speech"), "noise": list_clips(noise, "noise")}
+
+    def corpus(kind: str, held_out: bool) -> Corpus:
+        return load_corpus(_half(clips[kind], held_out), log=_say)
+
+    return clips, *_halves(corpus, rooms, microphones)
 
 
 def finetune(
@@ -211,7 +223,7 @@ def finetune(
 
     Original material is mixed in, and the weights are held near where they were.
     """
-    _require_torch()
+    require_torch()
     from ..checkpoint import load_model
     from ..mixtures import list_clips, load_joined, rehearsal
     from ..training import Plan
@@ -271,7 +283,7 @@ def _train(run: Path, plan: Any, *, threads: int, **options: Any) -> None:
     _say(f"{run / 'model.safetensors'}: use it with --model {run / 'model.safetensors'}")
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
@@ -281,6 +293,8 @@ def _require_torch() -> None:
 def _config(text: str) -> GTCRNConfig:
     from ..config import GTCRNConfig
 
+    if not text.lstrip().startswith("{"):
+        return GTCRNConfig.parse(text)
     try:
         return GTCRNConfig.from_dict(json.loads(text))
     except (ValueError, TypeError, AttributeError) as error:

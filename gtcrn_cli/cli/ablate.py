@@ -1,0 +1,72 @@
+"""`gtcrn ablate`: what each way of taking skips costs, and what it is worth."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .train import Microphones, Rooms, load_corpora, require_torch
+
+
+def ablate(
+    folder: Annotated[
+        Path, typer.Argument(help="For the runs and the results; what was stopped goes on.")
+    ],
+    speech: Annotated[Path, typer.Option(help="Clean speech: a folder, or a .tsv index of clips.")],
+    noise: Annotated[Path, typer.Option(help="Noise: a folder, or a .tsv index of clips.")],
+    rooms: Rooms = None,
+    microphones: Microphones = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A network to train, such as hybrid+dense; again for the next one.",
+            show_default="eleven that differ from 'add' in one thing",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of each run.")] = 2000,
+    batch_s: Annotated[float, typer.Option(min=2, help="Seconds of audio in a step.")] = 16.0,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps in which the rate rises.")] = 50,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each network.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 1,
+    examples: Annotated[int, typer.Option(min=1, help="Held-out examples to score.")] = 100,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that mix.")] = 1,
+) -> None:
+    """Train networks on the same data and budget, and compare quality and cost.
+
+    Prints a table; FOLDER/results.json has all of it, FOLDER/figure.svg shows it. Networks are
+    named as in 'gtcrn train --config'.
+    """
+    require_torch()
+    import torch
+
+    from ..ablation import NETWORKS, as_markdown, draw
+    from ..ablation import ablate as run_ablation
+    from ..config import GTCRNConfig
+    from ..errors import MissingExtraError
+    from ..training import Plan
+
+    configs = [GTCRNConfig.parse(name) for name in config or NETWORKS]
+    say = partial(typer.echo, err=True)
+    torch.set_num_threads(threads)
+    _, corpora, valid = load_corpora(speech, noise, rooms, microphones)
+    plan = Plan(
+        steps,
+        batch_s,
+        segments=((0.0, 2.0),),
+        warmup=warmup,
+        perceptual=0.0,
+        average=0.99,
+        seed=seed,
+    )
+    results = run_ablation(folder, configs, plan, seeds, examples, corpora, valid, workers, say)
+    (folder / "results.json").write_text(results.to_json())
+    typer.echo(as_markdown(results), nl=False)
+    try:
+        draw(results, folder / "figure.svg")
+    except MissingExtraError as error:
+        say(f"no figure: {error}")

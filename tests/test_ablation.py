@@ -1,0 +1,140 @@
+"""Networks side by side: trained alike, measured alike, and not trained twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from conftest import untrained
+from typer.testing import CliRunner
+
+from gtcrn_cli import ablation
+from gtcrn_cli.ablation import gradient_norms, score, time_frames
+from gtcrn_cli.checkpoint import Checkpoint
+from gtcrn_cli.cli import app
+from gtcrn_cli.cli.train import _config as named
+from gtcrn_cli.config import GTCRNConfig
+from gtcrn_cli.engines import build_network
+from gtcrn_cli.errors import UserError
+from gtcrn_cli.mixtures import rehearsal
+
+NAMES = ["none", "hybrid+dense+input+compress=4+bfloat16"]
+
+
+@pytest.fixture(autouse=True)
+def _short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "TIMED_FRAMES", {"native": 3, "torch": 2})
+    monkeypatch.setattr(ablation, "TIMED_ROUNDS", 2)
+
+
+def run_ablation(folder: Path, *names: str, seeds: int = 2, steps: int = 2) -> Result:
+    options: dict[str, Any] = {
+        "speech": rehearsal("speech"),
+        "noise": rehearsal("noise"),
+        "steps": steps,
+        "batch-s": 2,
+        "warmup": 0,
+        "seeds": seeds,
+        "examples": 2,
+        "workers": 0,
+    }
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    networks = [part for name in names for part in ("--config", name)]
+    return CliRunner().invoke(app, ["ablate", str(folder), *arguments, *networks])
+
+
+def test_command(tmp_path: Path) -> None:
+    result = run_ablation(tmp_path, *NAMES)
+    assert result.exit_code == 0, result.output
+    for name in NAMES:
+        assert f"| `{name}` |" in result.stdout
+    assert "23,669" in result.stdout and "±" in result.stdout
+    assert (tmp_path / "figure.svg").stat().st_size > 1000
+
+    figures = json.loads((tmp_path / "results.json").read_text())
+    assert [row["network"] for row in figures["rows"]] == NAMES
+    for row in figures["rows"]:
+        assert len(row["scores"]) == 2 and row["scores"][0] != row["scores"][1]
+        assert len(row["gradients"]) == 5 and min(row["gradients"]) > 0
+        assert row["frame_us"]["native"] < row["frame_us"]["torch"]
+    trained = Checkpoint.load(tmp_path / f"{NAMES[1]}-2" / "model.safetensors")
+    assert trained.config.name == NAMES[1]
+    assert trained.card["recipe"]["seed"] == 2
+
+    # Again, with one more network: what is trained stays.
+    before = (tmp_path / "none-1" / "log.csv").read_bytes()
+    again = run_ablation(tmp_path, *NAMES, "add")
+    assert again.exit_code == 0
+    assert (tmp_path / "none-1" / "log.csv").read_bytes() == before
+    more = json.loads((tmp_path / "results.json").read_text())
+    for old, new in zip(figures["rows"], more["rows"][:2], strict=True):
+        assert (old["scores"], old["gradients"]) == (new["scores"], new["gradients"])
+
+
+def test_the_same_data_for_every_network(tmp_path: Path) -> None:
+    """Before the first step a network that starts the same has the same gradients."""
+    for folder, name in ((tmp_path / "a", "none"), (tmp_path / "b", "none")):
+        assert run_ablation(folder, name, seeds=1).exit_code == 0
+    first, second = (
+        json.loads((tmp_path / part / "none-1" / "gradients.json").read_text()) for part in "ab"
+    )
+    assert first == second
+    assert len(first) == 2
+
+
+@pytest.mark.parametrize("name", ["sum", "add,add", "none+dense", "add+levels=7"])
+def test_a_wrong_name_ends_before_anything_is_done(name: str, tmp_path: Path) -> None:
+    result = run_ablation(tmp_path / "new", "add", name)
+    assert isinstance(result.exception, UserError)
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_plan_needs_another_folder(tmp_path: Path) -> None:
+    assert run_ablation(tmp_path, "none", seeds=1).exit_code == 0
+    result = CliRunner().invoke(
+        app,
+        [
+            *("ablate", str(tmp_path), "--config", "none", "--steps", "2", "--batch-s", "3"),
+            *("--speech", str(rehearsal("speech")), "--noise", str(rehearsal("noise"))),
+            *("--workers", "0", "--examples", "1", "--seeds", "1"),
+        ],
+    )
+    assert isinstance(result.exception, UserError)
+    assert "another folder" in str(result.exception)
+
+
+def test_train_takes_the_same_names() -> None:
+    assert named("hybrid+dense") == GTCRNConfig("hybrid", dense=True)
+    assert named('{"fusion": "hybrid", "dense": true}') == named("hybrid+dense")
+    with pytest.raises(UserError, match="unknown fusion 'sum'"):
+        named("sum")
+
+
+def test_gradient_norms_are_those_of_the_encoder_levels() -> None:
+    network = build_network(untrained(GTCRNConfig()))
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    network.encoder.en_convs[3].point_conv1.weight.grad[0, 0] = 3
+    network.encoder.en_convs[3].depth_conv.bias.grad[5] = 4
+    network.decoder.de_convs[0].point_conv1.bias.grad += 1
+    assert gradient_norms(network) == pytest.approx([0, 0, 0, 5, 0])
+
+
+def test_scores_are_means(clean: np.ndarray, noisy: np.ndarray) -> None:
+    target, mixture = clean[:48_000, 0], noisy[:48_000, 0]
+    both = score([target, mixture], [target, target])
+    one = score([mixture], [target])
+    assert both["STOI"] == pytest.approx((1 + one["STOI"]) / 2, abs=1e-3)
+    assert both["WB-PESQ"] > one["WB-PESQ"]
+
+
+def test_times_every_engine_with_every_network() -> None:
+    configs = [GTCRNConfig.parse(name) for name in NAMES]
+    times = time_frames(configs)
+    assert list(times) == NAMES
+    assert all(us > 0 for network in times.values() for us in network.values())
