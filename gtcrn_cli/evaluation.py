@@ -86,17 +86,15 @@ def si_sdr_db(estimate: Mono, target: Mono) -> float:
     """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, equation 3)."""
     estimate, target = estimate.astype(float), target.astype(float)
     energy = float(target @ target)
-    if energy == 0 or not estimate.any():
-        return math.nan
     scaled = target * (float(estimate @ target) / energy)
     return float(10 * np.log10(scaled @ scaled / (np.sum((estimate - scaled) ** 2) + 1e-20)))
 
 
 def snr_db(estimate: Mono, target: Mono) -> float:
     """Energy of the target over that of everything in the estimate that is not the target."""
+    target = target.astype(float)
     if not target.any():
         return math.nan
-    target = target.astype(float)
     return float(10 * np.log10(target @ target / (np.sum((estimate - target) ** 2) + 1e-20)))
 
 
@@ -139,7 +137,11 @@ def score(estimate: Mono, clean: Mono | None, noisy: Mono, with_dnsmos: bool = T
     """All measures of one signal; those that need the clean original only if there is one."""
     scores: Scores = {}
     if clean is not None:
-        scores = {name: measure(estimate, clean) for name, measure in AGAINST_CLEAN.items()}
+        silent = not (clean.any() and estimate.any())
+        scores = {
+            name: math.nan if silent else measure(estimate, clean)
+            for name, measure in AGAINST_CLEAN.items()
+        }
         scores[SNR_GAIN] = snr_db(estimate, clean) - snr_db(noisy, clean)
     if with_dnsmos:
         scores |= dnsmos_scores(estimate)
