@@ -58,19 +58,23 @@ def _gtcrn(
     pass
 
 
-app.command(epilog=denoise.EXAMPLES)(denoise.denoise)
-app.command(epilog=live.EXAMPLES)(live.live)
-app.command(epilog=batch.EXAMPLES)(batch.batch)
-app.command(epilog=compare.EXAMPLES)(compare.compare)
-app.command()(evaluate.evaluate)
+app.command(short_help="Enhance a recording or a stream.", epilog=denoise.EXAMPLES)(denoise.denoise)
+app.command(short_help="Enhance the microphone, for hours.", epilog=live.EXAMPLES)(live.live)
+app.command(short_help="Enhance every recording in a folder tree.", epilog=batch.EXAMPLES)(
+    batch.batch
+)
+app.command(short_help="Make a page to hear and see what was done.", epilog=compare.EXAMPLES)(
+    compare.compare
+)
+app.command(short_help="Measure PESQ, STOI, SI-SDR and DNSMOS.")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
-app.command()(devices.devices)
-app.command()(doctor.doctor)
-app.command()(bench.bench)
-app.command()(export.export)
-app.command()(train.train)
-app.command()(train.finetune)
-app.command()(ablate.ablate)
+app.command(short_help="List the sound devices.")(devices.devices)
+app.command(short_help="Examine what 'gtcrn live' needs.")(doctor.doctor)
+app.command(short_help="Measure speed beside other denoisers.")(bench.bench)
+app.command(short_help="Write a model as ONNX.")(export.export)
+app.command(short_help="Train a network.")(train.train)
+app.command(short_help="Fit a model to your own noise.")(train.finetune)
+app.command(short_help="Compare networks on the same budget.")(ablate.ablate)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
