@@ -22,7 +22,7 @@ from .config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
 from .engines import ENGINES, load_engine
 from .enhancer import Enhancer
 from .errors import MissingExtraError
-from .evaluation import AGAINST_CLEAN
+from .evaluation import AGAINST_CLEAN, write_report
 from .footprint import Footprint, footprint
 from .mixtures import Corpora, Recipe
 from .recordings import Mono
@@ -171,7 +171,7 @@ def _train(
         if step < EARLY_STEPS:
             early[step:] = [gradient_norms(network)]
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(json.dumps(early))
+            write_report(kept, json.dumps(early))
 
     return train(
         run,
@@ -213,7 +213,7 @@ def _scores_of_run(
         parts = [enhancer.push(samples[:, None]), enhancer.flush()]
         enhanced.append(np.concatenate(parts)[:, 0])
     scores = score(enhanced, clean)
-    kept.write_text(json.dumps({"of": key, "scores": scores}))
+    write_report(kept, json.dumps({"of": key, "scores": scores}))
     return scores
 
 

@@ -48,6 +48,7 @@ def ablate(
     from ..ablation import ablate as run_ablation
     from ..config import GTCRNConfig
     from ..errors import MissingExtraError
+    from ..evaluation import write_report
     from ..training import Plan
 
     configs = [GTCRNConfig.parse(name) for name in config or NETWORKS]
@@ -64,7 +65,7 @@ def ablate(
         seed=seed,
     )
     results = run_ablation(folder, configs, plan, seeds, examples, corpora, valid, workers, say)
-    (folder / "results.json").write_text(results.to_json())
+    write_report(folder / "results.json", results.to_json())
     typer.echo(as_markdown(results), nl=False)
     try:
         draw(results, folder / "figure.svg")
