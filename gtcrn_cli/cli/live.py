@@ -32,13 +32,13 @@ RECORDING = "Recording"
 SHOWING = "What it shows"
 
 EXAMPLES = """
-[bold]Examples[/bold]
-
-  gtcrn live\n
-  gtcrn live --input usb --output headphones\n
-  gtcrn live --virtual-mic          then choose "gtcrn microphone" in the call\n
-  gtcrn live --record-input noisy.wav --record-output clean.wav --duration 60\n
-  gtcrn live --virtual-mic --print-service > ~/.config/systemd/user/gtcrn-live.service
+\b
+Examples:
+  gtcrn live
+  gtcrn live --input usb --output headphones
+  gtcrn live --virtual-mic   # choose "gtcrn microphone" in the call
+  gtcrn live --record-input noisy.wav --record-output clean.wav
+  gtcrn live --virtual-mic --print-service > gtcrn-live.service
 """
 
 
