@@ -69,15 +69,15 @@ class Plan:
     """
 
     steps: int = 20_000
-    batch_s: float = 32.0
+    batch_s: float = 16.0
     segments: tuple[tuple[float, float], ...] = ((0.0, 2.0), (0.75, 4.0), (0.92, 8.0))
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     warmup: int = 300
     weight_decay: float = 1e-4
     clip: float = 3.0
     average: float = 0.999
-    perceptual: float = 0.5
-    freeze: float = 0.75
+    perceptual: float = 0.7
+    freeze: float = 0.5
     anchor: float = 0.0
     seed: int = 1
 

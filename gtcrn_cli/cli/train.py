@@ -93,13 +93,13 @@ def train(
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.", rich_help_panel=HOW)] = 20_000,
-    batch_s: BatchS = 32.0,
+    batch_s: BatchS = 16.0,
     learning_rate: Annotated[
         float, typer.Option(min=0, help="At its peak.", rich_help_panel=HOW)
-    ] = 2e-3,
+    ] = 1.5e-3,
     perceptual: Annotated[
         float, typer.Option(min=0, help="Weight of the PESQ-type loss.", rich_help_panel=HOW)
-    ] = 0.5,
+    ] = 0.7,
     seed: Seed = 1,
     device: Device = "cpu",
     threads: Threads = 1,
