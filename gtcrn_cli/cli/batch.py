@@ -29,17 +29,14 @@ if TYPE_CHECKING:
     from ..batch import Result
     from ..plan import Plan
 
-WHICH = "Which files"
-WRITING = "What to write"
-WORKING = "How to work"
 FAILURES_SHOWN = 50
 
 EXAMPLES = """
-[bold]Examples[/bold]
-
-  gtcrn batch recordings/ clean/\n
-  gtcrn batch recordings/ clean/ --format flac --exclude 'raw/*' --report report.html\n
-  find . -name '*.wav' -mtime -1 | gtcrn batch - clean/\n
+\b
+Examples:
+  gtcrn batch recordings/ clean/
+  gtcrn batch recordings/ clean/ --format flac --exclude 'raw/*' --report report.html
+  find . -name '*.wav' -mtime -1 | gtcrn batch - clean/
   gtcrn batch s3://bucket/in s3://bucket/out --cluster tcp://10.0.0.1:8786
 """
 
@@ -72,36 +69,26 @@ def batch(
             metavar="GLOB",
             show_default="all sound files",
             help="Only files like this, even if their names are no sound files'; repeatable.",
-            rich_help_panel=WHICH,
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="No files or folders like this; repeatable.",
-            rich_help_panel=WHICH,
-        ),
+        typer.Option(metavar="GLOB", help="No files or folders like this; repeatable."),
     ] = None,
     hidden: Annotated[
         bool,
-        typer.Option(
-            "--hidden", help="Also files and folders that begin with a dot.", rich_help_panel=WHICH
-        ),
+        typer.Option("--hidden", help="Also files and folders that begin with a dot."),
     ] = False,
     skip_existing: Annotated[
         bool,
         typer.Option(
-            help="Leave what an earlier run made from the same input with the same options.",
-            rich_help_panel=WHICH,
+            help="Leave what an earlier run made from the same input with the same options."
         ),
     ] = True,
     suffix: Annotated[
         str,
         typer.Option(
-            help="Put this at the end of every name, before its ending.",
-            show_default="none",
-            rich_help_panel=WRITING,
+            help="Put this at the end of every name, before its ending.", show_default="none"
         ),
     ] = "",
     format_name: Annotated[
@@ -110,22 +97,17 @@ def batch(
             "--format",
             show_default="each as it is",
             help="Container for all: wav, flac, ogg, opus, mp3, m4a, ...",
-            rich_help_panel=WRITING,
         ),
     ] = None,
     subtype: Annotated[
         str | None,
         typer.Option(
-            show_default="the input's",
-            help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ...",
-            rich_help_panel=WRITING,
+            show_default="the input's", help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ..."
         ),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite", help="Replace files that no batch made, too.", rich_help_panel=WRITING
-        ),
+        typer.Option("--overwrite", help="Replace files that no batch made, too."),
     ] = False,
     report: Annotated[
         list[Path] | None,
@@ -133,26 +115,16 @@ def batch(
             metavar="FILE",
             help="Write what was done and which files need a look: .json, .csv or .html (with "
             "pages to listen and compare); repeatable.",
-            rich_help_panel=WRITING,
         ),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            show_default="in OUT",
-            help="Where to keep what is done.",
-            rich_help_panel=WRITING,
-        ),
+        typer.Option(show_default="in OUT", help="Where to keep what is done."),
     ] = None,
     job_count: Annotated[
         int | None,
         typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            show_default="one for each core",
-            help="Files at the same time.",
-            rich_help_panel=WORKING,
+            "--jobs", "-j", min=1, show_default="one for each core", help="Files at the same time."
         ),
     ] = None,
     cluster: Annotated[
@@ -160,20 +132,15 @@ def batch(
         typer.Option(
             metavar="ADDRESS",
             help="Work on the cluster of this Dask scheduler, like tcp://10.0.0.1:8786.",
-            rich_help_panel=WORKING,
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run",
-            help="Only print what would be done: input, tab, output.",
-            rich_help_panel=WORKING,
-        ),
+        typer.Option("--dry-run", help="Only print what would be done: input, tab, output."),
     ] = False,
     fail_fast: Annotated[
         bool,
-        typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel=WORKING),
+        typer.Option("--fail-fast", help="Stop at the first failure."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:

@@ -23,13 +23,11 @@ from .options import (
     settings_of,
 )
 
-SHOWING = "What to show"
-
 EXAMPLES = """
-[bold]Examples[/bold]
-
-  gtcrn compare talk.wav\n
-  gtcrn compare talk.wav clean.wav other.wav --clean studio.wav -o talk.html\n
+\b
+Examples:
+  gtcrn compare talk.wav
+  gtcrn compare talk.wav clean.wav other.wav --clean studio.wav -o talk.html
   gtcrn compare lecture.flac --start 600 --duration 60 --png
 """
 
@@ -69,25 +67,19 @@ def compare(
             metavar="FILE",
             help="The recording without its noise: plays too, and gives SI-SDR, PESQ and STOI.",
             show_default=False,
-            rich_help_panel=SHOWING,
         ),
     ] = None,
     start: Annotated[
         float,
-        typer.Option(min=0, metavar="S", help="Begin here.", rich_help_panel=SHOWING),
+        typer.Option(min=0, metavar="S", help="Begin here."),
     ] = 0,
     duration: Annotated[
         float | None,
-        typer.Option(
-            metavar="S",
-            help="Show so much, up to 900.",
-            show_default="up to 120",
-            rich_help_panel=SHOWING,
-        ),
+        typer.Option(metavar="S", help="Show so much, up to 900.", show_default="up to 120"),
     ] = None,
     dnsmos: Annotated[
         bool,
-        typer.Option(help="Rate with DNSMOS where it is installed.", rich_help_panel=SHOWING),
+        typer.Option(help="Rate with DNSMOS where it is installed."),
     ] = True,
     strength: Strength = None,
     atten_limit: AttenLimit = None,
@@ -132,8 +124,7 @@ def _refuse_enhancing_options(context: typer.Context) -> None:
     """With files that were enhanced before, the options of enhancing would do nothing."""
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
-        panel = getattr(parameter, "rich_help_panel", None)
-        if panel == ENHANCING and source and source.name == "COMMANDLINE":
+        if parameter.name in ENHANCING and source and source.name == "COMMANDLINE":
             raise typer.BadParameter(
                 f"{parameter.opts[0]} is for enhancing, but ENHANCED is given already"
             )

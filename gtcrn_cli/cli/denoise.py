@@ -27,15 +27,14 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     from ..pipeline import Summary
 
-WRITING = "How to write"
 
 EXAMPLES = """
-[bold]Examples[/bold]
-
-  gtcrn denoise talk.wav clean.wav\n
-  gtcrn denoise --atten-limit 20 --high-band keep song.flac out.flac\n
-  gtcrn denoise talk.mp3 - | aplay\n
-  gtcrn denoise film.mp4 better.mp4\n
+\b
+Examples:
+  gtcrn denoise talk.wav clean.wav
+  gtcrn denoise --atten-limit 20 --high-band keep song.flac out.flac
+  gtcrn denoise talk.mp3 - | aplay
+  gtcrn denoise film.mp4 better.mp4
   ffmpeg -i talk.mp4 -f s16le -ar 48000 -ac 2 - | gtcrn denoise --raw s16le:48000:2 - out.wav
 """
 
@@ -66,27 +65,23 @@ def denoise(
             "--format",
             show_default="by the file name",
             help="Container: wav, flac, ogg, opus, mp3, aiff, caf, ...",
-            rich_help_panel=WRITING,
         ),
     ] = None,
     subtype: Annotated[
         str | None,
         typer.Option(
-            show_default="the input's",
-            help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ...",
-            rich_help_panel=WRITING,
+            show_default="the input's", help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ..."
         ),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace an existing file.", rich_help_panel=WRITING),
+        typer.Option("--overwrite", help="Replace an existing file."),
     ] = False,
     raw: Annotated[
         str | None,
         typer.Option(
             metavar="ENC:RATE:CHANNELS",
             help="The input is headerless PCM, like s16le:48000:2; so is what goes to stdout.",
-            rich_help_panel=WRITING,
         ),
     ] = None,
     as_json: Annotated[

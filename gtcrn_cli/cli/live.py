@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import (
-    DEVICES,
     AttenLimit,
     Channels,
     ChannelsChoice,
@@ -28,8 +27,6 @@ from .options import (
 if TYPE_CHECKING:
     from ..screen import View
 
-RECORDING = "Recording"
-SHOWING = "What it shows"
 
 EXAMPLES = """
 \b
@@ -48,17 +45,13 @@ def live(
     virtual_mic: Annotated[
         bool,
         typer.Option(
-            "--virtual-mic",
-            help="Play into a virtual microphone, made for the time (Linux).",
-            rich_help_panel=DEVICES,
+            "--virtual-mic", help="Play into a virtual microphone, made for the time (Linux)."
         ),
     ] = False,
     follow_default: Annotated[
         bool,
         typer.Option(
-            "--follow-default",
-            help="Move along when the system's default device changes.",
-            rich_help_panel=DEVICES,
+            "--follow-default", help="Move along when the system's default device changes."
         ),
     ] = False,
     rate: Annotated[
@@ -69,18 +62,11 @@ def live(
             max=192_000,
             show_default="the devices' own",
             help="Open both devices at this sample rate.",
-            rich_help_panel=DEVICES,
         ),
     ] = None,
     block: Annotated[
         float,
-        typer.Option(
-            metavar="MS",
-            min=1,
-            max=200,
-            help="How much a device hands over at a time.",
-            rich_help_panel=DEVICES,
-        ),
+        typer.Option(metavar="MS", min=1, max=200, help="How much a device hands over at a time."),
     ] = 10.0,
     latency: Annotated[
         float | None,
@@ -90,28 +76,15 @@ def live(
             max=2000,
             show_default="as low as is safe",
             help="Delay to aim for, microphone to speaker; longer stands more disturbance.",
-            rich_help_panel=DEVICES,
         ),
     ] = None,
     input_channels: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=64,
-            show_default="1",
-            help="Channels of the microphone to open.",
-            rich_help_panel=DEVICES,
-        ),
+        typer.Option(min=1, max=64, show_default="1", help="Channels of the microphone to open."),
     ] = None,
     output_channels: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=64,
-            show_default="up to 2",
-            help="Channels to play on.",
-            rich_help_panel=DEVICES,
-        ),
+        typer.Option(min=1, max=64, show_default="up to 2", help="Channels to play on."),
     ] = None,
     strength: Strength = None,
     atten_limit: AttenLimit = None,
@@ -125,7 +98,6 @@ def live(
         typer.Option(
             metavar="FILE",
             help="Record the microphone, all along.",
-            rich_help_panel=RECORDING,
             show_default=False,
         ),
     ] = None,
@@ -134,13 +106,12 @@ def live(
         typer.Option(
             metavar="FILE",
             help="Record what is played, in time with it.",
-            rich_help_panel=RECORDING,
             show_default=False,
         ),
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=RECORDING),
+        typer.Option("--overwrite", help="Replace existing files."),
     ] = False,
     duration: Annotated[
         float | None,
@@ -148,11 +119,11 @@ def live(
     ] = None,
     plain: Annotated[
         bool,
-        typer.Option("--plain", help="Print a line a second.", rich_help_panel=SHOWING),
+        typer.Option("--plain", help="Print a line a second."),
     ] = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print a JSON object a second.", rich_help_panel=SHOWING),
+        typer.Option("--json", help="Print a JSON object a second."),
     ] = False,
     quiet: Quiet = False,
     print_service: Annotated[

@@ -27,17 +27,13 @@ class ChannelsChoice(str, Enum):
     linked = "linked"
 
 
-ENHANCING = "How to enhance"
-DEVICES = "Devices"
+# the parameters that say how to enhance, which these options are
+ENHANCING = ("strength", "atten_limit", "high_band", "channels", "model", "engine", "device")
 
 Strength = Annotated[
     float | None,
     typer.Option(
-        min=0,
-        max=1,
-        show_default="1",
-        help="How much of the noise to remove: 0 none, 1 all.",
-        rich_help_panel=ENHANCING,
+        min=0, max=1, show_default="1", help="How much of the noise to remove: 0 none, 1 all."
     ),
 ]
 AttenLimit = Annotated[
@@ -47,45 +43,27 @@ AttenLimit = Annotated[
         metavar="DB",
         show_default="no limit",
         help="Lower noise by no more than this; another way to give the strength.",
-        rich_help_panel=ENHANCING,
     ),
 ]
 HighBand = Annotated[
     HighBandChoice,
-    typer.Option(
-        help="Above 8 kHz: follow the mask of 6-8 kHz, keep all, or mute.",
-        rich_help_panel=ENHANCING,
-    ),
+    typer.Option(help="Above 8 kHz: follow the mask of 6-8 kHz, keep all, or mute."),
 ]
 Channels = Annotated[
     ChannelsChoice,
-    typer.Option(
-        help="Each channel on its own, or one mask for all (keeps the stereo image).",
-        rich_help_panel=ENHANCING,
-    ),
+    typer.Option(help="Each channel on its own, or one mask for all (keeps the stereo image)."),
 ]
 Model = Annotated[
     str,
-    typer.Option(
-        metavar="NAME|FILE",
-        help="A model that 'gtcrn models' lists, or a model file.",
-        rich_help_panel=ENHANCING,
-    ),
+    typer.Option(metavar="NAME|FILE", help="A model that 'gtcrn models' lists, or a model file."),
 ]
 EngineName = Annotated[
     str,
-    typer.Option(
-        "--engine",
-        metavar="NAME",
-        help="What runs the network: 'native', or 'torch'.",
-        rich_help_panel=ENHANCING,
-    ),
+    typer.Option("--engine", metavar="NAME", help="What runs the network: 'native', or 'torch'."),
 ]
 Device = Annotated[
     str,
-    typer.Option(
-        help="Where the torch engine runs, for example 'cuda'.", rich_help_panel=ENHANCING
-    ),
+    typer.Option(help="Where the torch engine runs, for example 'cuda'."),
 ]
 InputDevice = Annotated[
     str | None,
@@ -95,7 +73,6 @@ InputDevice = Annotated[
         metavar="NUMBER|NAME",
         show_default="the system's default",
         help="The microphone, as 'gtcrn devices' lists it; a part of the name will do.",
-        rich_help_panel=DEVICES,
     ),
 ]
 OutputDevice = Annotated[
@@ -106,7 +83,6 @@ OutputDevice = Annotated[
         metavar="NUMBER|NAME",
         show_default="the system's default",
         help="Speaker, headphones or virtual cable, likewise.",
-        rich_help_panel=DEVICES,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]

@@ -26,59 +26,42 @@ Run = Annotated[
 ]
 Rooms = Annotated[
     Path | None,
-    typer.Option(
-        help="A folder of room impulse responses.",
-        show_default="simulated rooms only",
-        rich_help_panel=DATA,
-    ),
+    typer.Option(help="A folder of room impulse responses.", show_default="simulated rooms only"),
 ]
 Microphones = Annotated[
     Path | None,
-    typer.Option(
-        help="A folder of microphone impulse responses.",
-        show_default="none",
-        rich_help_panel=DATA,
-    ),
+    typer.Option(help="A folder of microphone impulse responses.", show_default="none"),
 ]
 BatchS = Annotated[
     float,
-    typer.Option(min=1, help="Seconds of audio in a step of each process.", rich_help_panel=HOW),
+    typer.Option(min=1, help="Seconds of audio in a step of each process."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of all that is random.", rich_help_panel=HOW)]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=HOW)]
-Threads = Annotated[
-    int, typer.Option(min=1, help="Threads that compute, on a CPU.", rich_help_panel=HOW)
-]
+Seed = Annotated[int, typer.Option(min=0, help="Of all that is random.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that compute, on a CPU.")]
 Workers = Annotated[
     int,
-    typer.Option(min=0, help="Processes that mix; 0 mixes between steps.", rich_help_panel=HOW),
+    typer.Option(min=0, help="Processes that mix; 0 mixes between steps."),
 ]
-ValidateEvery = Annotated[
-    int, typer.Option(min=1, help="Steps between validations.", rich_help_panel=HOW)
-]
+ValidateEvery = Annotated[int, typer.Option(min=1, help="Steps between validations.")]
 
 
 def train(
     run: Run,
     speech: Annotated[
         Path,
-        typer.Option(
-            help="Clean speech: a folder, or a .tsv index of clips.", rich_help_panel=DATA
-        ),
+        typer.Option(help="Clean speech: a folder, or a .tsv index of clips."),
     ],
     noise: Annotated[
         Path,
-        typer.Option(help="Noise: a folder, or a .tsv index of clips.", rich_help_panel=DATA),
+        typer.Option(help="Noise: a folder, or a .tsv index of clips."),
     ],
     rooms: Rooms = None,
     microphones: Microphones = None,
     start_from: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE",
-            help="A model to begin with.",
-            show_default="random weights",
-            rich_help_panel=HOW,
+            metavar="NAME|FILE", help="A model to begin with.", show_default="random weights"
         ),
     ] = None,
     config: Annotated[
@@ -89,17 +72,12 @@ def train(
             "hybrid, or five of them with commas; then +dense, +input, +compress=8, +levels=0,1, "
             "+float16, +bfloat16.",
             show_default="add, the published one",
-            rich_help_panel=HOW,
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.", rich_help_panel=HOW)] = 20_000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
     batch_s: BatchS = 16.0,
-    learning_rate: Annotated[
-        float, typer.Option(min=0, help="At its peak.", rich_help_panel=HOW)
-    ] = 1.5e-3,
-    perceptual: Annotated[
-        float, typer.Option(min=0, help="Weight of the PESQ-type loss.", rich_help_panel=HOW)
-    ] = 0.7,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 1.5e-3,
+    perceptual: Annotated[float, typer.Option(min=0, help="Weight of the PESQ-type loss.")] = 0.7,
     seed: Seed = 1,
     device: Device = "cpu",
     threads: Threads = 1,
@@ -111,7 +89,6 @@ def train(
             metavar="FOLDER",
             help="Do not train; write 200 validation files for 'gtcrn evaluate'.",
             show_default=False,
-            rich_help_panel=DATA,
         ),
     ] = None,
 ) -> None:
@@ -166,52 +143,39 @@ def finetune(
     run: Run,
     noise: Annotated[
         Path,
-        typer.Option(help="Your noise: a folder; ten minutes will do.", rich_help_panel=DATA),
+        typer.Option(help="Your noise: a folder; ten minutes will do."),
     ],
     speech: Annotated[
         Path | None,
-        typer.Option(
-            help="Your clean speech: a folder.",
-            show_default="what comes with gtcrn",
-            rich_help_panel=DATA,
-        ),
+        typer.Option(help="Your clean speech: a folder.", show_default="what comes with gtcrn"),
     ] = None,
     model: Annotated[
         str,
-        typer.Option(metavar="NAME|FILE", help="The model to begin with.", rich_help_panel=HOW),
+        typer.Option(metavar="NAME|FILE", help="The model to begin with."),
     ] = "gtcrn",
     original_speech: Annotated[
         Path | None,
         typer.Option(
             help="What the model was trained on: a folder or a .tsv index.",
             show_default="a small sample that comes with gtcrn",
-            rich_help_panel=DATA,
         ),
     ] = None,
     original_noise: Annotated[
         Path | None,
-        typer.Option(
-            help="Likewise.",
-            show_default="a small sample that comes with gtcrn",
-            rich_help_panel=DATA,
-        ),
+        typer.Option(help="Likewise.", show_default="a small sample that comes with gtcrn"),
     ] = None,
     share: Annotated[
         float,
-        typer.Option(
-            min=0.05, max=0.95, help="Of your material; the rest is original.", rich_help_panel=DATA
-        ),
+        typer.Option(min=0.05, max=0.95, help="Of your material; the rest is original."),
     ] = 0.5,
     rooms: Rooms = None,
     microphones: Microphones = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.", rich_help_panel=HOW)] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 1000,
     batch_s: BatchS = 32.0,
-    learning_rate: Annotated[
-        float, typer.Option(min=0, help="At its peak.", rich_help_panel=HOW)
-    ] = 3e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 3e-4,
     anchor: Annotated[
         float,
-        typer.Option(min=0, help="Pull back towards the model's weights.", rich_help_panel=HOW),
+        typer.Option(min=0, help="Pull back towards the model's weights."),
     ] = 1.0,
     seed: Seed = 1,
     device: Device = "cpu",
