@@ -17,7 +17,8 @@ def test_every_command_and_option_it_names_exists():
     from gtcrn_cli.cli import app
 
     root = get_command(app)
-    lines = re.findall(r"(?:^|\| )gtcrn ([^|#\n]+)", README, flags=re.MULTILINE)
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
+    lines = re.findall(r"(?:^|\| )gtcrn ([^|#>\n]+)", blocks, flags=re.MULTILINE)
     assert len(lines) > 5
     for line in lines:
         words = shlex.split(line)
