@@ -20,6 +20,7 @@ from .options import (
     Model,
     Quiet,
     Strength,
+    Subtype,
     settings_of,
 )
 from .progress import in_words, progress_bar
@@ -99,12 +100,7 @@ def batch(
             help="Container for all: wav, flac, ogg, opus, mp3, m4a, ...",
         ),
     ] = None,
-    subtype: Annotated[
-        str | None,
-        typer.Option(
-            show_default="the input's", help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ..."
-        ),
-    ] = None,
+    subtype: Subtype = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace files that no batch made, too."),

@@ -17,6 +17,7 @@ from .options import (
     HighBand,
     HighBandChoice,
     Model,
+    Overwrite,
     Quiet,
     Strength,
     engine_of,
@@ -58,9 +59,7 @@ def compare(
     png: Annotated[
         bool, typer.Option("--png", help="A picture instead of a page (extra 'report').")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = (
-        False
-    ),
+    overwrite: Overwrite = False,
     clean: Annotated[
         Path | None,
         typer.Option(

@@ -17,8 +17,10 @@ from .options import (
     HighBand,
     HighBandChoice,
     Model,
+    Overwrite,
     Quiet,
     Strength,
+    Subtype,
     engine_of,
     settings_of,
 )
@@ -67,16 +69,8 @@ def denoise(
             help="Container: wav, flac, ogg, opus, mp3, aiff, caf, ...",
         ),
     ] = None,
-    subtype: Annotated[
-        str | None,
-        typer.Option(
-            show_default="the input's", help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ..."
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace an existing file."),
-    ] = False,
+    subtype: Subtype = None,
+    overwrite: Overwrite = False,
     raw: Annotated[
         str | None,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Model
+from .options import Model, Overwrite
 
 
 def export(
@@ -15,9 +15,7 @@ def export(
         Path, typer.Argument(metavar="OUTPUT.onnx", help="The file to write.", show_default=False)
     ],
     model: Model = "gtcrn",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing file.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model as ONNX: one frame per call, state in and out, ready for sherpa-onnx.
 

@@ -18,6 +18,7 @@ from .options import (
     InputDevice,
     Model,
     OutputDevice,
+    Overwrite,
     Quiet,
     Strength,
     engine_of,
@@ -109,10 +110,7 @@ def live(
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Replace existing files."),
-    ] = False,
+    overwrite: Overwrite = False,
     duration: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=0, show_default="until Ctrl-C", help="Then end."),

@@ -85,6 +85,13 @@ OutputDevice = Annotated[
         help="Speaker, headphones or virtual cable, likewise.",
     ),
 ]
+Subtype = Annotated[
+    str | None,
+    typer.Option(
+        show_default="the input's", help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ..."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 
