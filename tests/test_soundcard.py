@@ -128,8 +128,24 @@ def lag_of(recorded: np.ndarray, reference: np.ndarray) -> int:
 def test_what_is_played_is_what_denoise_makes(
     sound_server: SoundServer, live, noisy: np.ndarray, shipped: Checkpoint, tmp_path: Path
 ):
-    """30 s through the virtual microphone and out of the virtual speaker."""
+    """30 s through the virtual microphone and out of the virtual speaker.
+
+    On a busy machine the player and the recorder at the other ends may starve, whom nobody gives
+    real-time priority: then it is tried again.
+    """
     load_engine(shipped)  # compiled by now, so that the process starts within the silence
+    for attempts_left in (2, 1, 0):
+        folder = tmp_path / str(attempts_left)
+        folder.mkdir()
+        try:
+            play_through(sound_server, live, noisy, folder)
+            break
+        except AssertionError:
+            if not attempts_left:
+                raise
+
+
+def play_through(sound_server: SoundServer, live, noisy: np.ndarray, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pieces = [rng.uniform(0.3, 1) * noisy[:, 0] for _ in range(5)]  # so that no two are alike
     speech = soxr.resample(np.concatenate(pieces)[: LENGTH_S * 16_000], 16_000, RATE)
