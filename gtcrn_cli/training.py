@@ -428,7 +428,7 @@ class Log:
     """Rows of figures to a CSV file and to `report`. What comes later may have other columns."""
 
     columns = (
-        "step", "hours", "rate", "loss", "spectral", "si_snr", "perceptual", "norm",
+        "step", "hours", "rate", "loss", "spectral", "snr", "perceptual", "norm",
         "times_real_time", "valid_loss", "valid_si_sdr_db",
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ def test_more_noise_costs_more(speech: Tensor, noise: Tensor, perceptual: float)
 def test_parts_add_up(speech: Tensor, noise: Tensor):
     clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
     total, parts = EnhancementLoss(0.5)(noisy, clean, noisy)
-    assert set(parts) == {"spectral", "si_snr", "perceptual"}
+    assert set(parts) == {"spectral", "snr", "perceptual"}
     assert float(total) == pytest.approx(sum(float(p) for p in parts.values()), rel=1e-5)
 
 
@@ -53,13 +53,21 @@ def test_level_does_not_count(speech: Tensor, noise: Tensor):
     assert quiet == pytest.approx(loud, rel=0.02)
 
 
+def test_the_level_of_the_output_counts(speech: Tensor, noise: Tensor):
+    clean, noisy = analyze_torch(speech), analyze_torch(speech + 0.1 * noise)
+    loss = EnhancementLoss()
+    _, exact = loss(0.999 * clean, clean, noisy)
+    _, quiet = loss(0.8 * clean, clean, noisy)
+    assert quiet["snr"] > exact["snr"] + 1
+
+
 def test_silence_as_a_target_has_finite_gradients(noise: Tensor):
     noisy = analyze_torch(noise)
     mask = torch.full((1,), 0.5, requires_grad=True)
     total, parts = EnhancementLoss(0.5)(noisy * mask, torch.zeros_like(noisy), noisy)
     total.backward()
     assert torch.isfinite(mask.grad).all() and mask.grad.item() > 0  # less noise is better
-    assert parts["si_snr"].item() == 0 and parts["perceptual"].item() == 0
+    assert parts["snr"].item() == 0 and parts["perceptual"].item() == 0
 
 
 def test_perceptual_loss_hears_what_is_added_more_than_what_is_missing(speech: Tensor):
