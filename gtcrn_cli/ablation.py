@@ -22,7 +22,8 @@ from .config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
 from .engines import ENGINES, load_engine
 from .enhancer import Enhancer
 from .errors import MissingExtraError
-from .evaluation import AGAINST_CLEAN, write_report
+from .evaluation import AGAINST_CLEAN
+from .files import write_whole
 from .footprint import Footprint, footprint
 from .mixtures import Corpora, Recipe
 from .recordings import Mono
@@ -171,7 +172,7 @@ def _train(
         if step < EARLY_STEPS:
             early[step:] = [gradient_norms(network)]
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_report(kept, json.dumps(early))
+            write_whole(kept, json.dumps(early).encode())
 
     return train(
         run,
@@ -213,7 +214,7 @@ def _scores_of_run(
         parts = [enhancer.push(samples[:, None]), enhancer.flush()]
         enhanced.append(np.concatenate(parts)[:, 0])
     scores = score(enhanced, clean)
-    write_report(kept, json.dumps({"of": key, "scores": scores}))
+    write_whole(kept, json.dumps({"of": key, "scores": scores}).encode())
     return scores
 
 

@@ -11,7 +11,6 @@ import io
 import json
 import math
 import multiprocessing
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -302,15 +301,3 @@ def as_json(results: Sequence[Result]) -> str:
         for r in results
     ]
     return json.dumps({"means": means, "files": files}, indent=2, ensure_ascii=False) + "\n"
-
-
-def write_report(path: Path, text: str) -> None:
-    """Write a table beside its target, then rename."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -419,6 +419,18 @@ def partial_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
 
 
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file beside its target and rename it, so that no half of it is ever there."""
+    partial = partial_path(target)
+    try:
+        partial.write_bytes(data)
+        partial.replace(target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def kept_partial_path(target: Path) -> Path:
     """What the finished part of an output is called when its input breaks off."""
     return target.with_name(f"{target.stem}.partial{target.suffix}")

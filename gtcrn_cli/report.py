@@ -7,7 +7,6 @@ import html
 import io
 import json
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from importlib.resources import files
@@ -21,6 +20,7 @@ import soundfile
 from .comparison import ROWS, SCORED_S, Comparison, Floats, Track, compare, mel
 from .config import SAMPLE_RATE
 from .errors import MissingExtraError, UserError
+from .files import write_whole
 from .pipeline import SILENCE_DB
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def write_page(comparison: Comparison, target: Path) -> None:
             f"the page would have {len(page) / 1e6:.0f} MB, more than a browser opens: "
             "use --duration to show less"
         )
-    _replace(target, page.encode())
+    write_whole(target, page.encode())
 
 
 def _page_data(comparison: Comparison) -> dict[str, Any]:
@@ -162,18 +162,6 @@ def _json_for_html(data: dict[str, Any]) -> str:
     return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
 
 
-def _replace(target: Path, data: bytes) -> None:
-    """Write beside the target and rename, so that no half of it is ever there."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(data)
-        partial.replace(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def require_matplotlib() -> None:
     """Refuse early: before the work that a picture would show.
 
@@ -230,7 +218,7 @@ def write_picture(comparison: Comparison, target: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script of few fonts
         canvas.savefig(data, format="png", dpi=120)
-    _replace(target, data.getvalue())
+    write_whole(target, data.getvalue())
 
 
 def _draw_rows(

@@ -48,7 +48,7 @@ def ablate(
     from ..ablation import ablate as run_ablation
     from ..config import GTCRNConfig
     from ..errors import MissingExtraError
-    from ..evaluation import write_report
+    from ..files import write_whole
     from ..training import Plan
 
     configs = [GTCRNConfig.parse(name) for name in config or NETWORKS]
@@ -65,7 +65,7 @@ def ablate(
         seed=seed,
     )
     results = run_ablation(folder, configs, plan, seeds, examples, corpora, valid, workers, say)
-    write_report(folder / "results.json", results.to_json())
+    write_whole(folder / "results.json", results.to_json().encode())
     typer.echo(as_markdown(results), nl=False)
     try:
         draw(results, folder / "figure.svg")

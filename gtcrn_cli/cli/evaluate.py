@@ -62,9 +62,9 @@ def evaluate(
     Means are given with their 95 % confidence interval.
     """
     from ..checkpoint import load_model
-    from ..evaluation import as_csv, as_json, as_markdown, find_trials, write_report
+    from ..evaluation import as_csv, as_json, as_markdown, find_trials
     from ..evaluation import evaluate as judge_all
-    from ..files import require_free
+    from ..files import require_free, write_whole
 
     if clean is None and not dnsmos:
         raise typer.BadParameter("without CLEAN only DNSMOS can be measured, and --no-dnsmos it is")
@@ -84,7 +84,7 @@ def evaluate(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write_report(output, text)
+        write_whole(output, text.encode())
 
 
 def _with_bar(results: Iterator[Result], count: int, visible: bool) -> Iterator[Result]:
