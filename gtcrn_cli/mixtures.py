@@ -348,6 +348,9 @@ class Recipe:
     codec: float = 0.05
     gain_step: float = 0.1
     clipping: float = 0.04
+    plain: float = 0.4  # one noise at plain_snr_db, and nothing else of all this
+    plain_snr_db: tuple[float, float] = (0, 20)
+    plain_level_db: tuple[float, float] = (-40, -12)
 
     def only(self, **kept: Any) -> Recipe:
         """This recipe with every share 0 but those given."""
@@ -363,6 +366,8 @@ def mixture(
     Noise-only examples have silence for their clean part. The same arguments give the same example.
     """
     random = np.random.default_rng(seed)
+    if recipe.plain and random.random() < recipe.plain:
+        recipe = recipe.only(snr_db=recipe.plain_snr_db, level_db=recipe.plain_level_db)
     kind = random.random()
     speech, rooms = voices(corpora, recipe, length, random), room_pair(corpora, recipe, random)
     clean, heard = speech, speech
