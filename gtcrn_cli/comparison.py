@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,8 +23,9 @@ from .checkpoint import Checkpoint
 from .config import BINS, SAMPLE_RATE, WINDOW
 from .engines import Engine, State
 from .enhancer import Enhancer, Settings
-from .errors import ReadError, UserError
+from .errors import MissingExtraError, ReadError, UserError
 from .files import FileSource
+from .measures import dnsmos_scores, pesq_score, si_sdr_db, stoi_score
 from .pipeline import SILENCE_DB, Level
 from .spectrum import STFT, Samples, Spectrum
 
@@ -500,16 +500,22 @@ def _scores(sound: Sound, clean: Sound | None, dnsmos: bool) -> dict[str, float]
     Left out is what needs a package that is not installed, and what makes no sense of this sound:
     nothing can be said against silence, and PESQ and STOI need some speech.
     """
-    scores = {}
+    scores: dict[str, float] = {}
+    mono = _mono_16k(sound)
     if clean is not None and sound is not clean:
-        mono, reference = _mono_16k(sound), _mono_16k(clean)
-        length = min(len(mono), len(reference))
-        mono, reference = mono[:length], reference[:length]
-        if mono.any() and reference.any():
-            scores = _clean_scores(mono, reference)
+        reference = _mono_16k(clean)[: len(mono)]
+        estimate = mono[: len(reference)]
+        if estimate.any() and reference.any():
+            measures = {"si_sdr": si_sdr_db, "pesq": pesq_score, "stoi": stoi_score}
+            for name, measure in measures.items():
+                with suppress(MissingExtraError):
+                    scores[name] = measure(estimate, reference)
     if dnsmos:
-        scores |= _dnsmos(_mono_16k(sound))
-    return {name: float(score) for name, score in scores.items() if np.isfinite(score)}
+        with suppress(MissingExtraError):
+            guessed = dnsmos_scores(mono)
+            for name, part in (("", "OVRL"), ("_speech", "SIG"), ("_noise", "BAK")):
+                scores[f"dnsmos{name}"] = guessed[f"DNSMOS {part}"]
+    return {name: score for name, score in scores.items() if math.isfinite(score)}
 
 
 def _mono_16k(sound: Sound) -> Floats:
@@ -519,37 +525,3 @@ def _mono_16k(sound: Sound) -> Floats:
         return mono
     length = round(len(mono) * SAMPLE_RATE / sound.sample_rate)
     return np.fft.irfft(np.fft.rfft(mono), length) * np.float32(length / len(mono))
-
-
-def _clean_scores(mono: Floats, reference: Floats) -> dict[str, float]:
-    scores = {}
-    target = reference * (np.vdot(mono, reference) / max(np.vdot(reference, reference), 1e-20))
-    rest = mono - target
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scores["si_sdr"] = 10 * np.log10(np.vdot(target, target) / np.vdot(rest, rest))
-    with suppress(ImportError):
-        from pesq import PesqError, pesq
-
-        with suppress(PesqError):
-            scores["pesq"] = pesq(SAMPLE_RATE, reference, mono, "wb")
-    with suppress(ImportError):
-        from pystoi import stoi
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)  # too little speech to tell
-            with suppress(RuntimeWarning):
-                scores["stoi"] = stoi(reference, mono, SAMPLE_RATE)
-    return scores
-
-
-def _dnsmos(mono: Floats) -> dict[str, float]:
-    try:
-        from speechmos import dnsmos
-    except ImportError:
-        return {}
-    scores = dnsmos.run(mono.clip(-1, 1), sr=SAMPLE_RATE)
-    return {
-        "dnsmos": scores["ovrl_mos"],
-        "dnsmos_speech": scores["sig_mos"],
-        "dnsmos_noise": scores["bak_mos"],
-    }

@@ -11,8 +11,7 @@ import io
 import json
 import math
 import multiprocessing
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,18 +24,19 @@ from .config import SAMPLE_RATE
 from .engines import load_engine
 from .enhancer import Enhancer
 from .errors import MissingExtraError, UserError
+from .measures import AGAINST_CLEAN, Scores, dnsmos_scores, snr_db
 from .recordings import Mono, audio_files, read_mono, read_samples, to_mono
 
 try:
-    import pesq
-    import pystoi
+    import pesq  # noqa: F401  what measures.py takes is missed before an hour of enhancing
+    import pystoi  # noqa: F401
+    import speechmos  # noqa: F401
     from scipy import stats
-    from speechmos import dnsmos
 except ImportError:
     raise MissingExtraError("evaluation", "evaluate") from None
 
-Scores = dict[str, float]  # by the name of the measure; NaN where it does not apply
 SHORTEST_S = 0.5  # below that no measure says anything
+SNR_GAIN = "SNR gain dB"
 
 
 @dataclass(frozen=True)
@@ -76,60 +76,6 @@ class Mean:
             return cls(float(known[0]), math.nan, 1)
         margin = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / math.sqrt(len(known))
         return cls(float(known.mean()), float(margin), len(known))
-
-
-# Measures
-
-
-def si_sdr_db(estimate: Mono, target: Mono) -> float:
-    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, equation 3)."""
-    estimate, target = estimate.astype(float), target.astype(float)
-    energy = float(target @ target)
-    scaled = target * (float(estimate @ target) / energy)
-    return float(10 * np.log10(scaled @ scaled / (np.sum((estimate - scaled) ** 2) + 1e-20)))
-
-
-def snr_db(estimate: Mono, target: Mono) -> float:
-    """Energy of the target over that of everything in the estimate that is not the target."""
-    target = target.astype(float)
-    if not target.any():
-        return math.nan
-    return float(10 * np.log10(target @ target / (np.sum((estimate - target) ** 2) + 1e-20)))
-
-
-def pesq_score(estimate: Mono, target: Mono, band: str) -> float:
-    """ITU-T P.862.2 (``"wb"``) or P.862.1 (``"nb"``); NaN where it finds no speech."""
-    try:
-        return float(pesq.pesq(SAMPLE_RATE, target, estimate, band))
-    except pesq.PesqError:
-        return math.nan
-
-
-def stoi_score(estimate: Mono, target: Mono, extended: bool) -> float:
-    """STOI (Taal et al. 2011), or ESTOI (Jensen & Taal 2016); NaN without enough speech."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # how pystoi says that
-        try:
-            return float(pystoi.stoi(target, estimate, SAMPLE_RATE, extended=extended))
-        except RuntimeWarning:
-            return math.nan
-
-
-def dnsmos_scores(samples: Mono) -> Scores:
-    """DNSMOS P.835 and P.808 (Reddy et al. 2022): what listeners would say, by a model."""
-    scores = dnsmos.run(np.clip(samples, -1, 1), SAMPLE_RATE)
-    names = {"ovrl_mos": "OVRL", "sig_mos": "SIG", "bak_mos": "BAK", "p808_mos": "P.808"}
-    return {f"DNSMOS {names[key]}": float(value) for key, value in scores.items()}
-
-
-AGAINST_CLEAN: dict[str, Callable[[Mono, Mono], float]] = {
-    "WB-PESQ": partial(pesq_score, band="wb"),
-    "NB-PESQ": partial(pesq_score, band="nb"),
-    "STOI": partial(stoi_score, extended=False),
-    "ESTOI": partial(stoi_score, extended=True),
-    "SI-SDR dB": si_sdr_db,
-}
-SNR_GAIN = "SNR gain dB"
 
 
 def score(estimate: Mono, clean: Mono | None, noisy: Mono, with_dnsmos: bool = True) -> Scores:
