@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import settings
 from sound_server import SoundServer, why_unavailable
 
 from gtcrn_cli.checkpoint import Checkpoint, import_model, load_model
@@ -19,6 +20,9 @@ from gtcrn_cli.config import GTCRNConfig
 from gtcrn_cli.model import GTCRN
 
 torch.set_num_threads(1)  # where something loaded OpenMP before this file could ask for that
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 PROJECT = Path(__file__).parent.parent
 REFERENCE = PROJECT.parent / "shared" / "reference"

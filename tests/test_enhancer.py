@@ -62,7 +62,7 @@ def test_cuts_into_blocks_do_not_matter(engine: Engine, length: int):
         assert np.abs(parts - whole).max(initial=0) < 1e-5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 900), max_size=12), st.sampled_from(ALL_RATES))
 def test_any_cuts_give_back_every_sample_in_its_place(sizes: list[int], sample_rate: int):
     samples = noise(sum(sizes))

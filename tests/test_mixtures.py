@@ -47,7 +47,7 @@ NOTHING = Recipe().only()
 
 
 @given(seed=st.integers(0, 10_000), index=st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_example_depends_on_its_seed_alone(corpora: Corpora, seed: int, index: int):
     first = mixture(corpora, Recipe(), SECOND, (seed, index))
     again = mixture(corpora, Recipe(), SECOND, (seed, index))

@@ -129,6 +129,13 @@ def test_a_full_disk_is_said(
     assert not list(tmp_path.glob(".last*"))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_disk_too_full_for_the_log_is_said(tmp_path: Path, halves: tuple[Corpora, Corpora]):
+    (tmp_path / "log.csv").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write .*log.csv: No space left"):
+        run_training(tmp_path, halves)
+
+
 # The commands, as a user runs them
 
 
@@ -215,3 +222,19 @@ def test_killed_and_gone_on(material: Path):
         steps.append(state["step"])
     assert 0 < steps[0] < steps[1]
     assert not list((material / "run").glob(".last*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
+def test_too_little_memory_is_said(material: Path):
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+
+    command = [sys.executable, "-m", "gtcrn_cli", "train", str(material / "run"),
+               "--speech", str(material / "speech"), "--noise", str(material / "noise"),
+               "--steps", "1", "--batch-s", "1000", "--workers", "0"]  # fmt: skip
+    process = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert process.returncode == 1
+    message = process.stderr.splitlines()[-1]
+    assert message.startswith("gtcrn: memory does not suffice") and "--batch-s" in message

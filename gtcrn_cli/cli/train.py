@@ -112,7 +112,14 @@ def train(
         return
     _train(
         run,
-        Plan(steps, batch_s, learning_rate=learning_rate, perceptual=perceptual, seed=seed),
+        Plan(
+            steps,
+            batch_s,
+            learning_rate=learning_rate,
+            perceptual=perceptual,
+            freeze=0.0 if start_from else Plan.freeze,
+            seed=seed,
+        ),
         corpora=corpora,
         valid=valid,
         start_from=load_model(start_from) if start_from else None,
@@ -215,6 +222,7 @@ def finetune(
             warmup=min(50, steps // 10),
             weight_decay=0.0,
             average=0.99,
+            freeze=0.0,
             anchor=anchor,
             seed=seed,
         ),
@@ -316,7 +324,10 @@ def _progress(steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
 
         def report(row: dict[str, float]) -> None:
             if "valid_loss" in row:
-                said = f"valid {row['valid_loss']:.3f}, SI-SDR {row['valid_si_sdr_db']:.2f} dB"
+                said = (
+                    f"valid {row['valid_loss']:.3f}, SI-SDR {row['valid_si_sdr_db']:.2f} dB, "
+                    f"PESQ about {row['valid_pesq']:.2f}"
+                )
                 bar.update(task, validation=said)
                 return
             losses.append(row["loss"])
