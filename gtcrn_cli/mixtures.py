@@ -348,6 +348,7 @@ class Recipe:
     codec: float = 0.05
     gain_step: float = 0.1
     clipping: float = 0.04
+    speed: float = 0.6  # faster or slower, pitch and all: other speakers, other machines
     plain: float = 0.4  # one noise at plain_snr_db, and nothing else of all this
     plain_snr_db: tuple[float, float] = (0, 20)
     plain_level_db: tuple[float, float] = (-40, -12)
@@ -367,7 +368,9 @@ def mixture(
     """
     random = np.random.default_rng(seed)
     if recipe.plain and random.random() < recipe.plain:
-        recipe = recipe.only(snr_db=recipe.plain_snr_db, level_db=recipe.plain_level_db)
+        recipe = recipe.only(
+            snr_db=recipe.plain_snr_db, level_db=recipe.plain_level_db, speed=recipe.speed
+        )
     kind = random.random()
     speech, rooms = voices(corpora, recipe, length, random), room_pair(corpora, recipe, random)
     clean, heard = speech, speech
@@ -404,7 +407,7 @@ def mixture(
 
 def voices(corpora: Corpora, recipe: Recipe, length: int, random: Random) -> Mono:
     """Speech of one speaker, sometimes of two at once."""
-    speech = one_voice(corpora.speech, length, random)
+    speech = one_voice(corpora.speech, length, random, any_speed(recipe, random))
     if random.random() < recipe.second_voice:
         speech = speech + db_to_gain(random.uniform(-6, 6)) * one_voice(
             corpora.speech, length, random
@@ -414,19 +417,39 @@ def voices(corpora: Corpora, recipe: Recipe, length: int, random: Random) -> Mon
     return speech
 
 
-def one_voice(corpus: Corpus, length: int, random: Random) -> Mono:
+def one_voice(corpus: Corpus, length: int, random: Random, speed: tuple[int, int] = (1, 1)) -> Mono:
     """Clips of one speaker with pauses between them, cut anywhere, loudest at full scale."""
     number = corpus.draw(random)
     clip = corpus.clip(number)
-    pieces = [clip[random.integers(max(1, len(clip) - length // 2)) :]]
+    start = random.integers(max(1, len(clip) - length // 2))
+    pieces = [at_speed(clip[start : start + 2 * length], speed)]
     if random.random() < 0.3:  # let some streams begin with silence
         pieces.insert(0, np.zeros(int(random.uniform(0, 0.3) * length), np.float32))
     while sum(map(len, pieces)) < length:
         gap_s = random.uniform(SHORTEST_GAP_S, LONGEST_GAP_S)
         pieces.append(np.zeros(int(gap_s * SAMPLE_RATE), np.float32))
-        pieces.append(corpus.clip(corpus.draw_beside(number, random)))
+        clip = corpus.clip(corpus.draw_beside(number, random))
+        pieces.append(at_speed(clip[: 2 * length], speed))
     speech = np.concatenate(pieces)[:length]
     return speech / max(1e-3, float(np.abs(speech).max()))
+
+
+# Lengths after and before. A fifth makes another voice of one, and is no caricature yet.
+SPEEDS = ((4, 5), (5, 6), (6, 7), (8, 9), (9, 8), (7, 6), (6, 5), (5, 4))
+
+
+def any_speed(recipe: Recipe, random: Random) -> tuple[int, int]:
+    """One of `SPEEDS`, or as it is."""
+    if recipe.speed and random.random() < recipe.speed:
+        return SPEEDS[random.integers(len(SPEEDS))]
+    return (1, 1)
+
+
+def at_speed(samples: Mono, speed: tuple[int, int]) -> Mono:
+    """As a tape played faster or slower: pitch, formants and tempo change together."""
+    if speed == (1, 1) or not len(samples):
+        return samples
+    return signal.resample_poly(samples, *speed).astype(np.float32)
 
 
 def noises(corpora: Corpora, recipe: Recipe, length: int, random: Random) -> Mono:
@@ -443,7 +466,9 @@ def noises(corpora: Corpora, recipe: Recipe, length: int, random: Random) -> Mon
             ]
             noise = np.sum(talkers, axis=0)
         else:
-            noise = recorded_noise(corpora.noise, length, random)
+            up, down = speed = any_speed(recipe, random)
+            noise = recorded_noise(corpora.noise, -(-length * down // up), random)
+            noise = at_speed(noise, speed)[:length]
         if random.random() < recipe.equaliser:
             noise = equalise(noise, random)
         total += at_level(noise, random.uniform(-10, 0))

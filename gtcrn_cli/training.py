@@ -362,7 +362,7 @@ def validation_set(corpora: Corpora, seed: int, count: int) -> tuple[Tensor, Ten
     training makes; only such as have speech in noise, of `VALIDATION_S` each.
     """
     plain = Recipe().only(snr_db=(0, 17.5), level_db=(-35, -15))
-    hard = replace(Recipe(), noise_only=0.0, nearly_clean=0.0, plain=0.0)
+    hard = replace(Recipe(), noise_only=0.0, nearly_clean=0.0, plain=0.0, speed=0.0)
     length = round(VALIDATION_S * SAMPLE_RATE)
     return stack(
         mixture(corpora, hard if i % 2 else plain, length, (seed, VALID, i)) for i in range(count)

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.mixtures import (
+    SPEEDS,
     Corpora,
     Recipe,
     active_level_db,
+    at_speed,
     coded,
     early_part,
     list_clips,
@@ -84,6 +86,23 @@ def test_what_is_nearly_clean_is_its_own_target(corpora: Corpora):
     for index in range(6):
         noisy, clean = mixture(corpora, recipe, SECOND, (1, index))
         assert np.sum((noisy - clean) ** 2) <= 1e-3 * np.sum(clean**2)
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_another_speed_is_another_voice(speed: tuple[int, int]):
+    tone = np.sin(2 * np.pi * 600 * np.arange(RATE) / RATE).astype(np.float32)
+    other = at_speed(tone, speed)
+    length = speed[0] / speed[1]
+    assert len(other) == pytest.approx(RATE * length, abs=1)
+    peak_hz = np.abs(np.fft.rfft(other)).argmax() * RATE / len(other)
+    assert peak_hz == pytest.approx(600 / length, abs=2)
+    assert at_speed(tone, (1, 1)) is tone
+
+
+def test_plain_examples_are_among_the_others(corpora: Corpora):
+    recipe = replace(Recipe(), noise_only=1.0, plain=0.5)
+    clean = [mixture(corpora, recipe, SECOND, (1, i))[1] for i in range(40)]
+    assert 8 < sum(bool(c.any()) for c in clean) < 32
 
 
 def test_every_kind_of_made_noise_sounds():

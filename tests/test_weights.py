@@ -154,6 +154,32 @@ def test_two_voices_both_stay(engine: Engine, speech: list[np.ndarray]):
     assert np.std(change_db) <= 1.5
 
 
+def chords(seconds: int) -> np.ndarray:
+    """Music at -26 dBFS: four chords in turn, each struck and dying away."""
+    time_s = np.arange(seconds * RATE) / RATE
+    notes_hz = ((220, 277, 330), (247, 294, 370), (196, 247, 294), (175, 220, 262))
+    music = np.zeros(len(time_s))
+    for number in range(int(seconds / 1.25) + 1):
+        since_s = time_s - 1.25 * number
+        loudness = np.where(since_s > 0, np.minimum(since_s / 0.02, 1) * np.exp(-since_s / 1.2), 0)
+        for note_hz in notes_hz[number % 4]:
+            for order in range(1, 9):
+                music += loudness * np.sin(2 * np.pi * note_hz * order * time_s) / order**1.3
+    return at_level(music, -26)
+
+
+def test_music_does_not_come_and_go(engine: Engine):
+    """It is removed as a whole, not let through with every chord."""
+    music = chords(20)
+    before, after = (
+        10 * np.log10(np.square(x[RATE:]).reshape(-1, RATE // 10).mean(axis=1) + 1e-9)
+        for x in (music, enhance(engine, music))
+    )
+    change_db = np.clip(after - before, -30, None)
+    assert np.quantile(change_db, 0.9) <= -6
+    assert np.abs(np.diff(change_db)).mean() <= 4
+
+
 def test_noise_is_removed_from_the_example(engine: Engine, noisy: np.ndarray, clean: np.ndarray):
     gain = si_sdr_db(enhance(engine, noisy[:, 0]), clean) - si_sdr_db(noisy, clean)
     assert gain >= 5
