@@ -32,6 +32,7 @@ from .checkpoint import Checkpoint
 from .engines import Engine, load_engine
 from .enhancer import Settings
 from .errors import UserError
+from .memory import keep_freed_memory
 from .pipeline import Output, denoise
 from .storage import delivered, fetched
 
@@ -103,6 +104,7 @@ _engines: dict[str, Engine] = {}  # of this worker
 
 def prepare(model: Model) -> None:
     """Load the model in this process, for the jobs that name it."""
+    keep_freed_memory()
     if model.key not in _engines:
         _engines[model.key] = load_engine(model.checkpoint, model.engine, model.device)
 

@@ -14,6 +14,7 @@ LAYERS = [
     "config",
     "footprint",
     "checkpoint",
+    "memory",
     "spectrum",
     "fusion",
     "model",

@@ -91,7 +91,9 @@ def denoise(
 
     from .. import pipeline
     from ..files import RawFormat
+    from ..memory import keep_freed_memory
 
+    keep_freed_memory()
     with progress_bar(visible=sys.stderr.isatty() and not quiet and not as_json) as progress:
         summary = pipeline.denoise(
             source,
