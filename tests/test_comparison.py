@@ -118,9 +118,10 @@ def test_the_gain_of_the_network_is_its_mask(noisy_path: Path, noisy, shipped: C
     mask, _ = engine.mask(spectrum, None)
     quiet = 20 * np.log10(np.abs(mask[0]).mean(axis=1))
     assert np.corrcoef(gain_db.mean(axis=1)[: len(quiet)], quiet)[0, 1] > 0.9
-    # The highest rows are single bins' neighbourhoods: the mask itself, up to its averaging.
-    top = 10 * np.log10(np.square(np.abs(mask[0, :, 254:])).mean(axis=1))
-    assert gain_db[: len(top), -1] == pytest.approx(top, abs=1)
+    # The highest row is a mean over the last bins: it lies between the least and the most of them.
+    top_db = 20 * np.log10(np.abs(mask[0, :, 252:]))
+    row_db = gain_db[: len(top_db), -1]
+    assert (row_db >= top_db.min(axis=1) - 0.1).all() and (row_db <= top_db.max(axis=1) + 0.1).all()
 
 
 def test_at_strength_0_the_gain_is_none(noisy_path: Path, shipped: Checkpoint):
