@@ -500,9 +500,13 @@ def _scores(sound: Sound, clean: Sound | None, dnsmos: bool) -> dict[str, float]
     Left out is what needs a package that is not installed, and what makes no sense of this sound:
     nothing can be said against silence, and PESQ and STOI need some speech.
     """
+    if sound is clean:
+        clean = None
+    if clean is None and not dnsmos:
+        return {}
     scores: dict[str, float] = {}
     mono = _mono_16k(sound)
-    if clean is not None and sound is not clean:
+    if clean is not None:
         reference = _mono_16k(clean)[: len(mono)]
         estimate = mono[: len(reference)]
         if estimate.any() and reference.any():

@@ -199,8 +199,8 @@ class PerceptualLoss(nn.Module):
         gain = torch.cat([gain[:, :1], 0.8 * gain[:, 1:] + 0.2 * gain[:, :-1]], dim=1)
         heard = heard * gain.clamp(3e-4, 5)[..., None]
 
-        louder, softer = self.loudness(heard), self.loudness(meant)
-        difference = (louder - softer).abs() - 0.25 * torch.minimum(louder, softer)
+        heard_sone, meant_sone = self.loudness(heard), self.loudness(meant)
+        difference = (heard_sone - meant_sone).abs() - 0.25 * torch.minimum(heard_sone, meant_sone)
         difference = difference.clamp(min=0) * self.widths
         asymmetry = ((heard + 50) / (meant + 50)).pow(1.2).clamp(max=12)
         asymmetry = asymmetry * (asymmetry >= 3)
