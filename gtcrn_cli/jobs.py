@@ -12,6 +12,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -36,7 +37,7 @@ from .memory import keep_freed_memory
 from .pipeline import Output, denoise
 from .storage import delivered, fetched
 
-GRACE_S = 2.0  # for a worker that is told to stop
+GRACE_S = 2  # for a worker that is told to stop
 RETRIES = 2  # after trouble that may pass, such as that of a network
 
 
@@ -189,6 +190,7 @@ class LocalWorkers(Workers):
 
     def renew(self) -> None:
         """See `Workers`."""
+        self._end_workers()
         self.executor.shutdown()
         self.executor = self._open()
 
@@ -201,9 +203,20 @@ class LocalWorkers(Workers):
         """See `Workers`."""
         if at_once:
             self.executor.shutdown(wait=False, cancel_futures=True)
-            for child in set(multiprocessing.active_children()) - self._others:
-                child.terminate()
+            self._end_workers()
         self.executor.shutdown()
+
+    def _end_workers(self) -> None:
+        """End all that there are. The executor would wait for ever for a worker that was still
+        being started when another died: it is told neither to stop nor of any job.
+        """
+        workers = set(multiprocessing.active_children()) - self._others
+        for worker in workers:
+            worker.terminate()
+        end = time.monotonic() + 2 * GRACE_S
+        for worker in workers:
+            worker.join(max(0, end - time.monotonic()))
+            worker.kill()
 
 
 def _start_worker(model: Model) -> None:
@@ -217,9 +230,7 @@ def _start_worker(model: Model) -> None:
 
 def _stop_worker(signum: int, frame: object) -> None:
     """End by an exception, which cleans up; and surely, as there are places that swallow one."""
-    timer = threading.Timer(GRACE_S, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+    signal.alarm(GRACE_S)
     raise SystemExit(128 + signum)
 
 

@@ -299,7 +299,7 @@ def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None])
         raise UserError(f"none of the {len(files)} files beside {files[0]} can be read as audio")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.parent / f".{target.stem}.{os.getpid()}"
+        partial = target.parent / f".{target.stem}-{os.getpid()}"  # others may do the same
         np.save(partial.with_suffix(".npy"), np.concatenate(pieces))
         partial.with_suffix(".npy").replace(target.with_suffix(".npy"))
         np.savez(partial.with_suffix(".npz"), starts=starts, lengths=lengths)

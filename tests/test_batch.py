@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
@@ -310,6 +311,29 @@ def test_a_file_that_kills_its_worker_fails_alone(model: Model, source: Path, tm
     }
     assert "worker died" in result.failures[0].reason
     assert "deadly.wav" not in digests(tmp_path / "out")
+
+
+def test_a_worker_may_die_while_another_starts(
+    model: Model, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sparse_recording(source / "deadly.wav", 3600)  # the largest, so the first
+    started = []
+
+    def start(process: SpawnProcess) -> None:
+        plain_start(process)
+        started.append(process)
+        if len(started) == 2:  # the executor knows nothing of this one yet
+            wait_for(lambda: bool(killed))
+            started[0].join()
+            time.sleep(1)
+
+    plain_start = SpawnProcess.start
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    with killing_who_reads(source / "deadly.wav", os.getpid()) as killed:
+        result = run_batch(Order(str(source), str(tmp_path / "out")), model, two_workers)
+    assert statuses(result)["one.wav"] == "done"
+    assert statuses(result)["deadly.wav"] == "failed"
+    assert not [process for process in started if process.is_alive()]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

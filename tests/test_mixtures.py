@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +182,25 @@ def test_decoding_happens_once(tmp_path: Path):
         corpus = load_corpus(list_clips(tmp_path, "noise"), tmp_path / "cache", said.append)
         assert corpus.clip(0)[0] == pytest.approx(0.25, abs=1e-4)
     assert len(said) == 1 and "decoding 1 files" in said[0]
+
+
+def test_two_processes_may_decode_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.25), RATE)
+
+    def load():
+        return load_corpus(list_clips(tmp_path, "noise"), tmp_path / "cache", lambda line: None)
+
+    def save_while_another_does_it_all(path: Path, samples: np.ndarray) -> None:
+        save(path, samples)
+        with pytest.MonkeyPatch.context() as other:
+            other.setattr(np, "save", save)
+            other.setattr(os, "getpid", lambda: 1)
+            load()
+
+    save = np.save
+    monkeypatch.setattr(np, "save", save_while_another_does_it_all)
+    assert load().clip(0)[0] == pytest.approx(0.25, abs=1e-4)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_unreadable_files_are_left_out_and_named(tmp_path: Path):
