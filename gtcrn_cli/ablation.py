@@ -316,13 +316,10 @@ def draw(ablation: Ablation, path: Path) -> None:
             mean, spread = row.mean(SHOWN), row.spread(SHOWN)
             x = row.cost.macs_per_s / 1e6
             quality.errorbar(x, mean, spread, fmt="o", color=colour)
-            quality.annotate(
-                row.network, (x, mean), (4, 3), textcoords="offset points", color=colour
-            )
             gradients.semilogy(LEVELS, row.gradients, "o-", color=colour, label=row.network)
         quality.set(xlabel="MMAC/s", ylabel=f"{SHOWN}, mean and spread over seeds")
         gradients.set(xlabel="encoder level", ylabel="gradient norm, early", xticks=LEVELS)
-        gradients.legend(fontsize=6, ncols=2)
+        figure.legend(loc="outside lower center", ncols=6)
         partial = path.with_name(f".{path.name}")
         figure.savefig(partial, format="svg", metadata={"Date": None})
         partial.replace(path)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 
 from . import __version__
 from .errors import MissingExtraError, UserError
-from .jobs import Model, Workers, prepare
+from .jobs import Job, Model, Outcome, Workers, prepare, process
 
 try:
     from distributed import Client, Worker, WorkerPlugin
@@ -67,7 +68,7 @@ class ClusterWorkers(Workers):
         except (UserError, ImportError) as error:
             self._client.close()
             raise UserError(f"the workers at {address} cannot start: {error}") from None
-        self.executor = self._client.get_executor(pure=False)
+        self._executor = self._client.get_executor(pure=False)
         self._count, self._counted = 1, -math.inf
 
     @property
@@ -78,10 +79,14 @@ class ClusterWorkers(Workers):
             self._counted = time.monotonic()
         return self._count
 
+    def submit(self, job: Job) -> Future[Outcome]:
+        """See `Workers`."""
+        return self._executor.submit(process, job)
+
     def renew(self) -> None:
         """See `Workers`: Dask does it."""
 
     def close(self, at_once: bool) -> None:
         """See `Workers`. A job that has begun is finished by its worker nevertheless."""
-        self.executor.shutdown(wait=not at_once)
+        self._executor.shutdown(wait=not at_once)
         self._client.close()

@@ -10,7 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -20,13 +22,13 @@ from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     CancelledError,
-    Executor,
     Future,
     ProcessPoolExecutor,
     wait,
 )
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from .checkpoint import Checkpoint
@@ -141,7 +143,7 @@ def _enhance(job: Job) -> Outcome:
 
 
 class Workers(Protocol):
-    """An executor whose workers have the model, and that can be had anew.
+    """A `concurrent.futures.Executor` whose workers have the model, and that can be had anew.
 
     Attributes
     ----------
@@ -150,12 +152,15 @@ class Workers(Protocol):
     """
 
     model: Model
-    executor: Executor
     lost: tuple[type[Exception], ...]
 
     @property
     def count(self) -> int:
         """Jobs that run at the same time."""
+        ...
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Hand over a job; a broken executor shows in the future, like all else."""
         ...
 
     def renew(self) -> None:
@@ -179,32 +184,47 @@ class LocalWorkers(Workers):
     def __init__(self, model: Model, count: int) -> None:
         prepare(model)  # what cannot be loaded is told before any worker starts
         self._others = set(multiprocessing.active_children())
+        # Not as an argument: more than a pipe holds, it would make the parent wait for each worker
+        # that starts, and for ever for one that dies then.
+        self._folder = tempfile.TemporaryDirectory(prefix="gtcrn-")
+        self._model_file = Path(self._folder.name, "model")
+        self._model_file.write_bytes(pickle.dumps(model))
         self.model = model
         self._count = count
-        self.executor = self._open()
+        self._executor = self._open()
 
     @property
     def count(self) -> int:
         """See `Workers`."""
         return self._count
 
+    def submit(self, job: Job) -> Future[Outcome]:
+        """See `Workers`."""
+        try:
+            return self._executor.submit(process, job)
+        except (BrokenExecutor, OSError) as error:  # OSError: it broke as it started a worker
+            future: Future[Outcome] = Future()
+            future.set_exception(BrokenExecutor(str(error)))
+            return future
+
     def renew(self) -> None:
         """See `Workers`."""
         self._end_workers()
-        self.executor.shutdown()
-        self.executor = self._open()
+        self._executor.shutdown()
+        self._executor = self._open()
 
     def _open(self) -> ProcessPoolExecutor:
         # Not forked: the parent may have threads, which a forked child would miss.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._count, context, _start_worker, (self.model,))
+        return ProcessPoolExecutor(self._count, context, _start_worker, (self._model_file,))
 
     def close(self, at_once: bool) -> None:
         """See `Workers`."""
         if at_once:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+            self._executor.shutdown(wait=False, cancel_futures=True)
             self._end_workers()
-        self.executor.shutdown()
+        self._executor.shutdown()
+        self._folder.cleanup()
 
     def _end_workers(self) -> None:
         """End all that there are. The executor would wait for ever for a worker that was still
@@ -219,13 +239,13 @@ class LocalWorkers(Workers):
             worker.kill()
 
 
-def _start_worker(model: Model) -> None:
+def _start_worker(model_file: Path) -> None:
     """Set a worker process up: the parent alone decides when it ends, but for the parent's end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop_worker)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the torch engine; the cores are taken
-    prepare(model)
+    prepare(pickle.loads(model_file.read_bytes()))
 
 
 def _stop_worker(signum: int, frame: object) -> None:
@@ -261,10 +281,10 @@ def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
     while waiting or suspects or pending:
         while waiting and len(pending) < 2 * workers.count + 2:
             job = waiting.popleft()
-            pending[_submit(workers, job)] = job
+            pending[workers.submit(job)] = job
         if not pending:
             job = suspects.popleft()
-            pending[_submit(workers, job)] = job
+            pending[workers.submit(job)] = job
 
         finished, _ = wait(pending, return_when=FIRST_COMPLETED)
         lost: list[Job] = []
@@ -299,13 +319,3 @@ def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
                 yield Outcome(job, "its worker died over it, twice (out of memory, or a crash)")
             else:
                 suspects.append(job)
-
-
-def _submit(workers: Workers, job: Job) -> Future[Outcome]:
-    """Hand over a job; a broken executor shows in the future, like all else."""
-    try:
-        return workers.executor.submit(process, job)
-    except BrokenExecutor as error:
-        future: Future[Outcome] = Future()
-        future.set_exception(error)
-        return future

@@ -317,15 +317,15 @@ def test_a_worker_may_die_while_another_starts(
     model: Model, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     sparse_recording(source / "deadly.wav", 3600)  # the largest, so the first
-    started = []
+    started: list[SpawnProcess] = []
 
     def start(process: SpawnProcess) -> None:
-        plain_start(process)
-        started.append(process)
-        if len(started) == 2:  # the executor knows nothing of this one yet
+        if len(started) == 1:  # the executor does not know the second one yet
             wait_for(lambda: bool(killed))
             started[0].join()
             time.sleep(1)
+        started.append(process)
+        plain_start(process)
 
     plain_start = SpawnProcess.start
     monkeypatch.setattr(SpawnProcess, "start", start)
@@ -478,7 +478,7 @@ def test_memory_is_bounded_by_the_workers_not_by_the_files(
     submitted = 0
     most = 0
     workers = two_workers(model)
-    submit = workers.executor.submit
+    submit = workers.submit
 
     def counting(*arguments):
         nonlocal submitted, most
@@ -489,7 +489,7 @@ def test_memory_is_bounded_by_the_workers_not_by_the_files(
         return future
 
     pending: set = set()
-    monkeypatch.setattr(workers.executor, "submit", counting)
+    monkeypatch.setattr(workers, "submit", counting)
     result = run_batch(Order(str(source), str(tmp_path / "out")), model, lambda model: workers)
     assert result.count("done") == submitted == 100
     assert most <= 6
