@@ -186,9 +186,14 @@ class LocalWorkers(Workers):
         self._others = set(multiprocessing.active_children())
         # Not as an argument: more than a pipe holds, it would make the parent wait for each worker
         # that starts, and for ever for one that dies then.
-        self._folder = tempfile.TemporaryDirectory(prefix="gtcrn-")
-        self._model_file = Path(self._folder.name, "model")
-        self._model_file.write_bytes(pickle.dumps(model))
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="gtcrn-")
+            self._model_file = Path(self._folder.name, "model")
+            self._model_file.write_bytes(pickle.dumps(model))
+        except OSError as error:
+            raise UserError(
+                f"no place for temporary files ({error.strerror}): set TMPDIR to a folder with room"
+            ) from None
         self.model = model
         self._count = count
         self._executor = self._open()

@@ -71,7 +71,7 @@ class Plan:
 
     steps: int = 20_000
     batch_s: float = 16.0
-    segments: tuple[tuple[float, float], ...] = ((0.0, 2.0), (0.6, 4.0), (0.9, 8.0))
+    segments: tuple[tuple[float, float], ...] = ((0.0, 2.0), (0.2, 4.0), (0.5, 8.0))
     learning_rate: float = 1.5e-3
     warmup: int = 300
     weight_decay: float = 1e-4

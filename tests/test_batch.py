@@ -414,15 +414,21 @@ def test_only_one_batch_writes_to_a_folder(source: Path, model: Model, tmp_path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's files as Linux does")
 def test_a_full_disk_fails_what_does_not_fit(source: Path, tmp_path: Path):
-    """RLIMIT_FSIZE stops a file at 100 kB, as a full disk would."""
+    """RLIMIT_FSIZE stops a file at 1 MB, as a full disk would."""
     import resource
 
     sparse_recording(source / "big.wav", 60)
     out = tmp_path / "out"
-    limit = (100_000, 100_000)
-    done = gtcrn_batch(
-        source, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    )
+
+    def limited(size: int) -> subprocess.CompletedProcess:
+        return gtcrn_batch(
+            source, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        )
+
+    none_done = limited(100_000)
+    assert none_done.returncode == 1
+    assert none_done.stderr.count("\n") == 1 and "set TMPDIR" in none_done.stderr
+    done = limited(1_000_000)
     assert done.returncode == 1
     assert "3 enhanced" in done.stderr
     assert "is the disk full?" in done.stderr
