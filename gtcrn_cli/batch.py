@@ -168,7 +168,7 @@ def _outcomes(
     items = {join(order.output, item.target): item for item in plan.todo}
     output = Output(_format_name(order.format), order.subtype, overwrite=True)
     jobs = (
-        Job(item.source, target, workers.model.key, order.settings, output)
+        Job(item.source, target, workers.model.key, order.settings, output, item.expected_s)
         for target, item in items.items()
     )
     hours = _Hours(plan.todo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -79,9 +79,9 @@ class ClusterWorkers(Workers):
             self._counted = time.monotonic()
         return self._count
 
-    def submit(self, job: Job) -> Future[Outcome]:
+    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
         """See `Workers`."""
-        return self._executor.submit(process, job)
+        return self._executor.submit(process, jobs)
 
     def renew(self) -> None:
         """See `Workers`: Dask does it."""

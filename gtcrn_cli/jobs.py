@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -28,6 +28,7 @@ from concurrent.futures import (
 )
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +41,9 @@ from .pipeline import Output, denoise
 from .storage import delivered, fetched
 
 GRACE_S = 2  # for a worker that is told to stop
+TOGETHER_S = (
+    120.0  # of sound to hand over at once: each time costs milliseconds, and a file may too
+)
 RETRIES = 2  # after trouble that may pass, such as that of a network
 
 
@@ -74,6 +78,7 @@ class Job:
     model: str  # `Model.key`
     settings: Settings
     output: Output
+    expected_s: float = 0.0  # seconds of sound, as far as they are known before
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,12 @@ def prepare(model: Model) -> None:
         _engines[model.key] = load_engine(model.checkpoint, model.engine, model.device)
 
 
-def process(job: Job) -> Outcome:
-    """Do a job in this process; raises nothing that a job can cause."""
+def process(jobs: Sequence[Job]) -> list[Outcome]:
+    """Do jobs in this process; raises nothing that a job can cause."""
+    return [_outcome(job) for job in jobs]
+
+
+def _outcome(job: Job) -> Outcome:
     try:
         return _enhance(job)
     except UserError as error:
@@ -159,8 +168,8 @@ class Workers(Protocol):
         """Jobs that run at the same time."""
         ...
 
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Hand over a job; a broken executor shows in the future, like all else."""
+    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
+        """Hand over jobs for one worker; a broken executor shows in the future, like all else."""
         ...
 
     def renew(self) -> None:
@@ -203,12 +212,12 @@ class LocalWorkers(Workers):
         """See `Workers`."""
         return self._count
 
-    def submit(self, job: Job) -> Future[Outcome]:
+    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
         """See `Workers`."""
         try:
-            return self._executor.submit(process, job)
+            return self._executor.submit(process, jobs)
         except (BrokenExecutor, OSError) as error:  # OSError: it broke as it started a worker
-            future: Future[Outcome] = Future()
+            future: Future[list[Outcome]] = Future()
             future.set_exception(BrokenExecutor(str(error)))
             return future
 
@@ -269,8 +278,8 @@ def _end_with_parent() -> None:
 def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
     """Do all jobs, begun in their order; outcomes come as they are done.
 
-    Only a few more than run at the same time are handed to the executor at once, so that memory
-    does not grow with their number.
+    Short ones are handed over several at a time. Of those shares only a few more than run at the
+    same time are with the executor, so that memory does not grow with the number of jobs.
 
     Raises
     ------
@@ -281,25 +290,25 @@ def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
     suspects: deque[Job] = deque()  # a worker died while these were under way
     deaths: Counter[Job] = Counter()
     tries: Counter[Job] = Counter()
-    pending: dict[Future[Outcome], Job] = {}
+    pending: dict[Future[list[Outcome]], list[Job]] = {}
 
     while waiting or suspects or pending:
         while waiting and len(pending) < 2 * workers.count + 2:
-            job = waiting.popleft()
-            pending[workers.submit(job)] = job
+            share = _share(waiting, workers.count)
+            pending[workers.submit(share)] = share
         if not pending:
-            job = suspects.popleft()
-            pending[workers.submit(job)] = job
+            share = [suspects.popleft()]
+            pending[workers.submit(share)] = share
 
         finished, _ = wait(pending, return_when=FIRST_COMPLETED)
         lost: list[Job] = []
         broken = False
         for future in finished:
-            job = pending.pop(future)
+            share = pending.pop(future)
             try:
-                outcome = future.result()
+                outcomes = future.result()
             except workers.lost as error:
-                lost.append(job)
+                lost += share
                 broken |= isinstance(error, BrokenExecutor)
                 continue
             except CancelledError:
@@ -307,15 +316,17 @@ def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
                     "the workers went away: start them, and the same command goes on"
                 ) from None
             except OSError as error:
-                outcome = Outcome(job, f"the connection to the worker failed: {error}", None, True)
-            if outcome.may_pass and tries[job] < RETRIES:
-                tries[job] += 1
-                waiting.append(job)
-            else:
-                yield outcome
+                reason = f"the connection to the worker failed: {error}"
+                outcomes = [Outcome(job, reason, None, True) for job in share]
+            for outcome in outcomes:
+                if outcome.may_pass and tries[outcome.job] < RETRIES:
+                    tries[outcome.job] += 1
+                    waiting.append(outcome.job)
+                else:
+                    yield outcome
 
         if broken:
-            lost += pending.values()
+            lost += chain.from_iterable(pending.values())
             pending.clear()
             workers.renew()
         for job in lost:
@@ -324,3 +335,14 @@ def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
                 yield Outcome(job, "its worker died over it, twice (out of memory, or a crash)")
             else:
                 suspects.append(job)
+
+
+def _share(waiting: deque[Job], workers: int) -> list[Job]:
+    """What one worker is to do next: a job, or several short ones while there are plenty."""
+    share = [waiting.popleft()]
+    total_s = share[0].expected_s
+    plenty = len(waiting) // (4 * workers)
+    while len(share) <= plenty and total_s + waiting[0].expected_s <= TOGETHER_S:
+        share.append(waiting.popleft())
+        total_s += share[-1].expected_s
+    return share
