@@ -350,7 +350,7 @@ class Recipe:
     clipping: float = 0.04
     speed: float = 0.6  # faster or slower, pitch and all: other speakers, other machines
     plain: float = 0.4  # one noise at plain_snr_db, and nothing else of all this
-    plain_snr_db: tuple[float, float] = (0, 20)
+    plain_snr_db: tuple[float, float] = (-5, 15)
     plain_level_db: tuple[float, float] = (-40, -12)
 
     def only(self, **kept: Any) -> Recipe:
