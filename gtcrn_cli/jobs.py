@@ -41,9 +41,7 @@ from .pipeline import Output, denoise
 from .storage import delivered, fetched
 
 GRACE_S = 2  # for a worker that is told to stop
-TOGETHER_S = (
-    120.0  # of sound to hand over at once: each time costs milliseconds, and a file may too
-)
+TOGETHER_S = 120.0  # of sound to hand over at once, in short files: each time costs milliseconds
 RETRIES = 2  # after trouble that may pass, such as that of a network
 
 
@@ -78,7 +76,7 @@ class Job:
     model: str  # `Model.key`
     settings: Settings
     output: Output
-    expected_s: float = 0.0  # seconds of sound, as far as they are known before
+    expected_s: float  # of sound, as far as is known before
 
 
 @dataclass(frozen=True)
