@@ -1,21 +1,27 @@
 """What training minimises.
 
-The published loss of GTCRN, but for its SI-SNR, and a perceptual one after PESQ.
+The published loss of GTCRN, but for its SI-SNR, and more of what listeners mind: speech that is
+taken away, and differences as PESQ, STOI and DNSMOS hear them.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import BINS, SAMPLE_RATE, WINDOW
+from .config import BINS, HOP, SAMPLE_RATE, WINDOW
+from .dnsmos import Dnsmos
 from .spectrum import synthesize_torch
 
 REFERENCE_RMS = 0.05  # -26 dBFS: every example is judged as if it were this loud
-SNR_WEIGHT = 3.0  # published: 1; with that the waveform comes second to magnitudes
+SNR_WEIGHT = 4.5  # published: 1; with that the waveform comes second to magnitudes
+SUPPRESSION_WEIGHT = 40.0  # on top of the 70 that any difference of magnitudes costs
 SILENCE = 1e-5  # mean square, after that, below which a target holds no speech
+QUALITY_S = 4  # of one example, at its end: DNSMOS costs more than the network that it judges
 
 
 class EnhancementLoss(nn.Module):
@@ -28,12 +34,25 @@ class EnhancementLoss(nn.Module):
     ----------
     perceptual
         Weight of the PESQ-type term; 0 leaves it out.
+    intelligibility
+        Weight of the STOI-type term; likewise.
+    quality
+        Weight of the DNSMOS-type term; likewise. It is slow.
+
+    Raises
+    ------
+    MissingExtraError
+        `quality` needs packages that are not installed.
     """
 
-    def __init__(self, perceptual: float = 0.0) -> None:
+    def __init__(
+        self, perceptual: float = 0.0, intelligibility: float = 0.0, quality: float = 0.0
+    ) -> None:
         super().__init__()
-        self.weight = perceptual
-        self.perceptual = PerceptualLoss() if perceptual else None
+        self.perceptual_weight, self.perceptual = perceptual, PerceptualLoss()
+        self.intelligibility_weight, self.intelligibility = intelligibility, IntelligibilityLoss()
+        self.quality_weight = quality
+        self.quality = QualityLoss() if quality else None
 
     def forward(
         self, enhanced: Tensor, clean: Tensor, noisy: Tensor
@@ -41,39 +60,68 @@ class EnhancementLoss(nn.Module):
         """Spectra ``[B, T, 257, 2]`` in, the mean loss and its weighted parts out."""
         power = synthesize_torch(noisy).square().mean(dim=1) + 1e-10
         gain = (REFERENCE_RMS / power.sqrt())[:, None, None, None]
+        heard_samples, meant_samples = synthesize_torch(enhanced), synthesize_torch(clean)
         enhanced, clean = enhanced * gain, clean * gain
-        enhanced_samples, clean_samples = synthesize_torch(enhanced), synthesize_torch(clean)
-        spoken = (clean_samples.square().mean(dim=1) > SILENCE).float()  # [B]
-        spoken = spoken / spoken.sum().clamp(min=1)
+        enhanced_samples = heard_samples * gain[:, :, 0, 0]
+        clean_samples = meant_samples * gain[:, :, 0, 0]
+        speaks = clean_samples.square().mean(dim=1) > SILENCE  # [B]
+        spoken = speaks.float() / speaks.sum().clamp(min=1)
+        heard, meant = compress(enhanced), compress(clean)
         parts = {
-            "spectral": compressed_spectral_loss(enhanced, clean),
+            "spectral": spectral_loss(heard, meant),
             "snr": -SNR_WEIGHT * (spoken * snr_log10(enhanced_samples, clean_samples)).sum(),
+            "suppression": SUPPRESSION_WEIGHT * over_suppression(heard, meant),
         }
-        if self.perceptual is not None:
-            parts["perceptual"] = self.weight * (spoken * self.perceptual(enhanced, clean)).sum()
+        if self.perceptual_weight:
+            lost = self.perceptual(enhanced, clean)
+            parts["perceptual"] = self.perceptual_weight * (spoken * lost).sum()
+        if self.intelligibility_weight:
+            lost = self.intelligibility(enhanced, clean)
+            parts["intelligibility"] = self.intelligibility_weight * (spoken * lost).sum()
+        if self.quality is not None:
+            one, end = spoken.argmax(), -QUALITY_S * SAMPLE_RATE
+            lost = self.quality(heard_samples[one, None, end:], meant_samples[one, None, end:])
+            parts["quality"] = self.quality_weight * (speaks[one] * lost).sum()
         return torch.stack(list(parts.values())).sum(), parts
 
 
-def compressed_spectral_loss(enhanced: Tensor, clean: Tensor) -> Tensor:
-    """``30 (real + imaginary) + 70 magnitude``, mean squares with magnitudes to the power 0.3.
+class Compressed(NamedTuple):
+    """A spectrum whose magnitudes are raised to the power 0.3, ``[B, T, 257]`` each."""
 
-    As published with GTCRN (Rong et al., 2024). ``[B, T, 257, 2] -> []``
-    """
-    (enhanced_real, enhanced_imag, enhanced_magnitude), (real, imag, magnitude) = (
-        _compress(x) for x in (enhanced, clean)
-    )
-    complex_part = ((enhanced_real - real).square() + (enhanced_imag - imag).square()).mean()
-    magnitude_part = (enhanced_magnitude - magnitude).square().mean()
-    return 30 * complex_part + 70 * magnitude_part
+    real: Tensor
+    imag: Tensor
+    magnitude: Tensor
 
 
-def _compress(spectrum: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Real and imaginary part and magnitude of a spectrum whose magnitudes are raised to 0.3."""
+def compress(spectrum: Tensor) -> Compressed:
+    """``[B, T, 257, 2]`` with less between loud and soft, as in hearing."""
     real, imag = spectrum.unbind(-1)
     power = real.square() + imag.square() + 1e-12
     magnitude = power.pow(0.15)
     scale = magnitude * power.rsqrt()
-    return real * scale, imag * scale, magnitude
+    return Compressed(real * scale, imag * scale, magnitude)
+
+
+def spectral_loss(enhanced: Compressed, clean: Compressed) -> Tensor:
+    """``30 (real + imaginary) + 70 magnitude``, mean squares.
+
+    As published with GTCRN (Rong et al., 2024).
+    """
+    complex_part = (
+        (enhanced.real - clean.real).square() + (enhanced.imag - clean.imag).square()
+    ).mean()
+    magnitude_part = (enhanced.magnitude - clean.magnitude).square().mean()
+    return 30 * complex_part + 70 * magnitude_part
+
+
+def over_suppression(enhanced: Compressed, clean: Compressed) -> Tensor:
+    """The mean square of what is missing of the magnitudes.
+
+    `spectral_loss` has it as well, but there noise that is left costs as much, and a network that
+    cannot tell rather takes both away. After Eskimez et al., "Personalized Speech Enhancement: New
+    Models and Comprehensive Evaluation", ICASSP 2022.
+    """
+    return F.relu(clean.magnitude - enhanced.magnitude).square().mean()
 
 
 def snr_log10(enhanced: Tensor, clean: Tensor) -> Tensor:
@@ -223,3 +271,78 @@ def pool_frames(disturbance: Tensor) -> Tensor:
     scaled = disturbance / 45  # keeps the sixth power within float32
     windows = F.avg_pool1d(scaled[:, None].pow(6), min(20, scaled.shape[1]), 10)[:, 0]
     return 45 * ((windows + 1e-18).pow(1 / 6).square().mean(dim=1)).sqrt()
+
+
+class IntelligibilityLoss(nn.Module):
+    """One minus what STOI measures.
+
+    Taal et al., "An Algorithm for Intelligibility Prediction of Time-Frequency Weighted Noisy
+    Speech", IEEE TASLP 2011: the correlation of both signals' envelopes in third-octave bands over
+    384 ms, after the enhanced one was fitted to the other's level and clipped where it is 15 dB
+    above it. Frames 40 dB below the loudest do not count. There a frame is 26 ms every 13 ms, here
+    it is the network's.
+    """
+
+    bands: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        centres_hz = 150 * 2 ** (np.arange(15) / 3)
+        ratio = np.arange(BINS)[:, None] * SAMPLE_RATE / WINDOW / centres_hz
+        bands = (ratio >= 2 ** (-1 / 6)) & (ratio < 2 ** (1 / 6))
+        self.register_buffer("bands", torch.tensor(bands, dtype=torch.float32))  # [257, 15]
+        self.frames = round(0.384 * SAMPLE_RATE / HOP)
+
+    def forward(self, enhanced: Tensor, clean: Tensor) -> Tensor:
+        """Spectra ``[B, T, 257, 2]`` to the loss of each example, ``[B]``."""
+        power = clean.square().sum(dim=-1)  # [B, T, 257]
+        energy = power.sum(dim=-1)
+        loud = energy > 1e-4 * energy.amax(dim=1, keepdim=True)  # [B, T]
+        frames = min(self.frames, loud.shape[1])
+        x, y, counts = (
+            values.unfold(1, frames, max(1, frames // 12))  # [B, S, 15 or 1, frames]
+            for values in (
+                self._envelopes(power),
+                self._envelopes(enhanced.square().sum(dim=-1)),
+                loud[..., None].to(power.dtype),
+            )
+        )
+        x, y = x * counts, y * counts
+        # What is added under a root keeps its slope finite where all is silent.
+        level = (_total(x.square()) / (_total(y.square()) + 1e-9) + 1e-9).sqrt()
+        y = torch.minimum(y * level, x * (1 + 10 ** (15 / 20)))
+        n = _total(counts).clamp(min=1)
+        x, y = (counts * (values - _total(values) / n) for values in (x, y))
+        correlation = _total(x * y) / (_total(x.square()) * _total(y.square()) + 1e-12).sqrt()
+        counted = (_total(counts) > frames / 2).to(power.dtype)  # [B, S, 1, 1]
+        total = (correlation * counted).mean(dim=2).sum(dim=(1, 2))
+        return 1 - total / counted.sum(dim=(1, 2, 3)).clamp(min=1)
+
+    def _envelopes(self, power: Tensor) -> Tensor:
+        return (power @ self.bands + 1e-9).sqrt()
+
+
+def _total(values: Tensor) -> Tensor:
+    """Sum over the last dimension, which stays."""
+    return values.sum(dim=-1, keepdim=True)
+
+
+class QualityLoss(nn.Module):
+    """By how much DNSMOS P.835 rates the enhanced samples below the clean ones.
+
+    No more can be had than the clean ones have: a network that pleases the judge otherwise would
+    learn how to flatter it.
+    """
+
+    shares = (0.25, 0.25, 0.5)  # of speech, background, overall
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge = Dnsmos()
+
+    def forward(self, enhanced: Tensor, clean: Tensor) -> Tensor:
+        """Samples ``[B, N]``, at the level they were heard at, to the loss of each, ``[B]``."""
+        with torch.no_grad():
+            possible = self.judge(clean)
+        lacking = F.relu(possible - self.judge(enhanced))  # [B, 3]
+        return lacking @ lacking.new_tensor(self.shares)

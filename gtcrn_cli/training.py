@@ -56,8 +56,9 @@ class Plan:
         learn more than seconds.
     learning_rate
         At its peak, after `warmup` steps; from there half a cosine down to zero.
-    perceptual
-        Weight of the PESQ-type term of the loss.
+    perceptual, intelligibility, quality
+        Weights of the PESQ-type, STOI-type and DNSMOS-type terms of the loss. The last one is for
+        the end of a training: it doubles the time of a step.
     freeze
         Share of the run after which batch normalisation keeps its statistics: small batches of long
         segments would measure them badly, and the network learns to live with them. Weights that
@@ -77,7 +78,9 @@ class Plan:
     weight_decay: float = 1e-4
     clip: float = 3.0
     average: float = 0.999
-    perceptual: float = 0.7
+    perceptual: float = 0.5
+    intelligibility: float = 20.0
+    quality: float = 0.0
     freeze: float = 0.5
     anchor: float = 0.0
     seed: int = 1
@@ -185,7 +188,7 @@ def train(
     if last.exists():
         first, hours = restore(last, plan, network, average, optimizer)
 
-    loss_of = EnhancementLoss(plan.perceptual).to(device)
+    loss_of = EnhancementLoss(plan.perceptual, plan.intelligibility, plan.quality).to(device)
     batches = torch.utils.data.DataLoader(
         Mixtures(corpora, recipe, plan, rank, ranks),
         batch_size=None,
@@ -261,7 +264,7 @@ def restore(
     for name, value in asdict(plan).items():
         if name != "steps" and kept["plan"].get(name) != value:
             raise UserError(
-                f"the run in {last.parent} was started with {name} = {kept['plan'][name]}, not "
+                f"the run in {last.parent} was started with {name} = {kept['plan'].get(name)}, not "
                 f"{value}: give that, or another folder"
             )
     network.load_state_dict(kept["network"])
@@ -445,8 +448,9 @@ class Log:
     """Rows of figures to a CSV file and to `report`. What comes later may have other columns."""
 
     columns = (
-        "step", "hours", "rate", "loss", "spectral", "snr", "perceptual", "norm",
-        "times_real_time", "valid_loss", "valid_si_sdr_db", "valid_pesq",
+        "step", "hours", "rate", "loss", "spectral", "snr", "suppression", "perceptual",
+        "intelligibility", "quality", "norm", "times_real_time",
+        "valid_loss", "valid_si_sdr_db", "valid_pesq",
     )  # fmt: skip
 
     def __init__(self, path: Path | None, report: Callable[[dict[str, float]], None]) -> None:

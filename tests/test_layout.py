@@ -52,6 +52,7 @@ LAYERS = [
     "contenders",
     "benchmark",
     "mixtures",
+    "dnsmos",
     "losses",
     "training_ops",
     "training",

@@ -8,7 +8,19 @@ import torch
 from torch import Tensor
 
 from gtcrn_cli.config import WINDOW
-from gtcrn_cli.losses import BAND_BINS, EnhancementLoss, PerceptualLoss, wideband_pesq
+from gtcrn_cli.dnsmos import Dnsmos
+from gtcrn_cli.errors import MissingExtraError
+from gtcrn_cli.losses import (
+    BAND_BINS,
+    EnhancementLoss,
+    IntelligibilityLoss,
+    PerceptualLoss,
+    QualityLoss,
+    compress,
+    over_suppression,
+    spectral_loss,
+    wideband_pesq,
+)
 from gtcrn_cli.spectrum import analyze_torch
 
 
@@ -27,9 +39,12 @@ def noise(speech: Tensor) -> Tensor:
     return torch.randn_like(speech) * speech.square().mean().sqrt()
 
 
-@pytest.mark.parametrize("perceptual", [0.0, 0.5])
-def test_more_noise_costs_more(speech: Tensor, noise: Tensor, perceptual: float):
-    loss = EnhancementLoss(perceptual)
+WEIGHTS = [(0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 20.0, 0.0), (0.5, 20.0, 2.0)]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_more_noise_costs_more(speech: Tensor, noise: Tensor, weights: tuple[float, ...]):
+    loss = EnhancementLoss(*weights)
     clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
     losses = [
         float(loss(analyze_torch(speech + share * noise), clean, noisy)[0])
@@ -40,8 +55,9 @@ def test_more_noise_costs_more(speech: Tensor, noise: Tensor, perceptual: float)
 
 def test_parts_add_up(speech: Tensor, noise: Tensor):
     clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
-    total, parts = EnhancementLoss(0.5)(noisy, clean, noisy)
-    assert set(parts) == {"spectral", "snr", "perceptual"}
+    total, parts = EnhancementLoss(0.5, 20, 2)(noisy, clean, noisy)
+    terms = {"spectral", "snr", "suppression", "perceptual", "intelligibility", "quality"}
+    assert set(parts) == terms
     assert float(total) == pytest.approx(sum(float(p) for p in parts.values()), rel=1e-5)
 
 
@@ -65,10 +81,27 @@ def test_the_level_of_the_output_counts(speech: Tensor, noise: Tensor):
 def test_silence_as_a_target_has_finite_gradients(noise: Tensor):
     noisy = analyze_torch(noise)
     mask = torch.full((1,), 0.5, requires_grad=True)
-    total, parts = EnhancementLoss(0.5)(noisy * mask, torch.zeros_like(noisy), noisy)
+    total, parts = EnhancementLoss(0.5, 20, 2)(noisy * mask, torch.zeros_like(noisy), noisy)
     total.backward()
     assert torch.isfinite(mask.grad).all() and mask.grad.item() > 0  # less noise is better
-    assert parts["snr"].item() == 0 and parts["perceptual"].item() == 0
+    of_speech = ("snr", "perceptual", "intelligibility", "quality")
+    assert all(parts[name].item() == 0 for name in of_speech)
+
+
+def test_pauses_in_speech_have_finite_gradients(speech: Tensor, noise: Tensor):
+    paused = speech * (torch.arange(speech.shape[1]) // 16_000 % 2)
+    noisy = analyze_torch(paused + noise)
+    mask = torch.full((1,), 0.5, requires_grad=True)
+    EnhancementLoss(0.5, 20, 2)(noisy * mask, analyze_torch(paused), noisy)[0].backward()
+    assert torch.isfinite(mask.grad).all()
+
+
+def test_missing_speech_costs_more_than_as_much_noise(speech: Tensor):
+    clean = compress(analyze_torch(speech))
+    more, less = (clean._replace(magnitude=clean.magnitude * gain) for gain in (1.1, 0.9))
+    assert float(spectral_loss(less, clean)) == pytest.approx(float(spectral_loss(more, clean)))
+    assert float(over_suppression(less, clean)) > 1e-3 * float(spectral_loss(less, clean))
+    assert float(over_suppression(more, clean)) == 0
 
 
 def test_perceptual_loss_hears_what_is_added_more_than_what_is_missing(speech: Tensor):
@@ -93,6 +126,43 @@ def test_perceptual_loss_is_pesq_but_for_its_windows(speech: Tensor, noise: Tens
             for c, e in zip(speech.numpy(), enhanced.numpy(), strict=True)
         ]
         assert ours == pytest.approx(theirs, abs=0.3)
+
+
+def test_intelligibility_loss_is_stoi_but_for_its_frames(speech: Tensor, noise: Tensor):
+    pystoi = pytest.importorskip("pystoi", reason="the extra 'evaluate' is not installed")
+    intelligibility, clean = IntelligibilityLoss(), analyze_torch(speech)
+    assert intelligibility(clean, clean).max() < 1e-3
+    for share in (0.03, 0.1, 0.3, 1.0, 3.0):
+        enhanced = speech + share * noise
+        ours = 1 - intelligibility(0.3 * analyze_torch(enhanced), clean).numpy()
+        theirs = [
+            pystoi.stoi(c, e, 16_000) for c, e in zip(speech.numpy(), enhanced.numpy(), strict=True)
+        ]
+        assert ours == pytest.approx(theirs, abs=0.04)
+
+
+def test_quality_is_rated_as_dnsmos_does(speech: Tensor, noise: Tensor):
+    dnsmos = pytest.importorskip("speechmos.dnsmos", reason="the extra 'evaluate' is missing")
+    judge = Dnsmos()
+    length = 144_160  # of the one window that it rates
+    for share in (0.03, 1.0):
+        samples = (speech[0] + share * noise[0]).repeat(9)[:length].clamp(-1, 1)
+        theirs = dnsmos.run(samples.numpy(), 16_000)
+        expected = [theirs[f"{name}_mos"] for name in ("sig", "bak", "ovrl")]
+        assert judge(samples[None])[0].numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_without_the_judge_its_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gtcrn_cli.dnsmos.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"gtcrn-cli\[train\]"):
+        EnhancementLoss(quality=1.0)
+
+
+def test_nothing_is_better_than_clean_speech(speech: Tensor, noise: Tensor):
+    quality, noisy = QualityLoss(), speech + 0.3 * noise
+    assert (quality(speech, speech) == 0).all()
+    assert (quality(speech, noisy) == 0).all()
+    assert (quality(noisy, speech) > 0.1).all()
 
 
 def test_bands_of_hearing_fit_together():

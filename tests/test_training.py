@@ -56,15 +56,16 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(tmp_path: Path, halves: tuple[Corpora, Corpora]):
-    whole = run_training(tmp_path / "whole", halves)
+    plan = replace(PLAN, quality=1.0)  # every term of the loss
+    whole = run_training(tmp_path / "whole", halves, plan)
 
     def stop(row: dict[str, float]) -> None:
         signal.raise_signal(signal.SIGINT)
 
     for _ in range(2):  # reports come with the validations, after steps 2, 4 and 6
         with pytest.raises(KeyboardInterrupt):
-            run_training(tmp_path / "parts", halves, validate_every=2, report=stop)
-    parts = run_training(tmp_path / "parts", halves)
+            run_training(tmp_path / "parts", halves, plan, validate_every=2, report=stop)
+    parts = run_training(tmp_path / "parts", halves, plan)
     assert same(whole, parts)
     assert same(Checkpoint.load(tmp_path / "parts" / "model.safetensors"), whole)
 

@@ -61,6 +61,7 @@ def ablate(
         segments=((0.0, 2.0),),
         warmup=warmup,
         perceptual=0.0,
+        intelligibility=0.0,
         average=0.99,
         seed=seed,
     )

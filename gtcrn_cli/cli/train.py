@@ -77,7 +77,14 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
     batch_s: BatchS = 16.0,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 1.5e-3,
-    perceptual: Annotated[float, typer.Option(min=0, help="Weight of the PESQ-type loss.")] = 0.7,
+    perceptual: Annotated[float, typer.Option(min=0, help="Weight of the PESQ-type loss.")] = 0.5,
+    intelligibility: Annotated[
+        float, typer.Option(min=0, help="Weight of the STOI-type loss.")
+    ] = 20.0,
+    quality: Annotated[
+        float,
+        typer.Option(min=0, help="Weight of the DNSMOS-type loss, for the end; it takes long."),
+    ] = 0.0,
     seed: Seed = 1,
     device: Device = "cpu",
     threads: Threads = 1,
@@ -117,6 +124,8 @@ def train(
             batch_s,
             learning_rate=learning_rate,
             perceptual=perceptual,
+            intelligibility=intelligibility,
+            quality=quality,
             freeze=0.0 if start_from else Plan.freeze,
             seed=seed,
         ),
