@@ -77,6 +77,11 @@ class Mean:
         margin = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / math.sqrt(len(known))
         return cls(float(known.mean()), float(margin), len(known))
 
+    def __str__(self) -> str:
+        if self.count == 0:
+            return "-"
+        return f"{self.value:.3f}" + (f" ± {self.margin:.3f}" if self.count > 1 else "")
+
 
 def score(estimate: Mono, clean: Mono | None, noisy: Mono, with_dnsmos: bool = True) -> Scores:
     """All measures of one signal; those that need the clean original only if there is one."""
@@ -208,8 +213,8 @@ def as_markdown(results: Sequence[Result]) -> str:
     """The means as a table."""
     lines = ["| measure | noisy | enhanced | files |", "|---|---|---|---|"]
     for name, means in summarize(results).items():
-        noisy, enhanced = (f"{m.value:.3f} ± {m.margin:.3f}" for m in means.values())
-        lines.append(f"| {name} | {noisy} | {enhanced} | {means['enhanced'].count} |")
+        noisy, enhanced = means["noisy"], means["enhanced"]
+        lines.append(f"| {name} | {noisy} | {enhanced} | {enhanced.count} |")
     return "\n".join(lines) + "\n"
 
 

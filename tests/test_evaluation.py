@@ -62,6 +62,7 @@ def test_confidence_interval_of_a_known_sample():
     assert mean.value == 2 and mean.count == 3
     assert mean.margin == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
     assert math.isnan(Mean.of([5.0]).margin) and Mean.of([]).count == 0
+    assert str(Mean.of([5.0])) == "5.000" and str(Mean.of([])) == "-"
 
 
 @pytest.fixture
