@@ -140,12 +140,19 @@ class Fusion(nn.Module):
         taken = []
         for source in self.sources:
             skip = skips.pop(source) if source in self.last_to_take else skips[source]
-            taken.append(align(skip.to(x.dtype), x.shape[-1]))
-        skip = taken[0] if len(taken) == 1 else torch.cat(taken, dim=1)
+            taken.append(skip.to(x.dtype))
+        bands = x.shape[-1]
         if self.kind == "concat":
-            return self.point(torch.cat([x, skip], dim=1))
-        skip = self.restore(skip)
+            return self.mix(self.point, [x, *taken], bands)
+        if isinstance(self.restore, nn.Identity):
+            skip = align(taken[0], bands)
+        else:
+            skip = self.mix(self.restore, taken, bands)
         if self.kind == "add":
             return x + skip
-        alpha = torch.sigmoid(self.gate(torch.cat([skip, x], dim=1)))
+        alpha = torch.sigmoid(self.mix(self.gate, [skip, x], bands))
         return x + alpha * (skip - x)
+
+    def mix(self, conv: nn.Module, parts: list[Tensor], bands: int) -> Tensor:
+        """The 1x1 convolution of all parts' channels, each part aligned to so many bands."""
+        return conv(torch.cat([align(part, bands) for part in parts], dim=1))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .fusion import Fusion, align
 from .model import HALF, ConvBlock, GTBlock, GTBlockState
 
 LANES = 64
@@ -37,6 +38,7 @@ def speed_up(network: nn.Module) -> None:
         nn.GRU: BlockGRU,
         GTBlock: FastGTBlock,
         ConvBlock: FastConvBlock,
+        Fusion: FastFusion,
     }
     for module in network.modules():
         module.__class__ = fast.get(type(module), module.__class__)
@@ -71,6 +73,31 @@ class FastGTBlock(GTBlock):
         h, hidden = self.tra(h, None)
         shuffled = torch.stack([h, passed], dim=2).flatten(1, 2)
         return shuffled, GTBlockState(history, hidden)
+
+
+class FastFusion(Fusion):
+    """`Fusion` whose 1x1 convolutions take skip after skip, without a copy of all of them.
+
+    Skips with fewer bands are interpolated after the convolution, which is the same: it acts on
+    channels, `align` on bands, both linearly.
+    """
+
+    def mix(self, conv: Any, parts: list[Tensor], bands: int) -> Tensor:
+        B, _, T, _ = parts[0].shape
+        outputs = conv.out_channels
+        weights = conv.weight.flatten(1).split([part.shape[1] for part in parts], dim=1)
+        sums: dict[int, Tensor] = {}
+        for part, weight in zip(parts, weights, strict=True):
+            if part.shape[-1] > bands:
+                part = align(part, bands)
+            width = part.shape[-1]
+            if width not in sums:
+                sums[width] = part.new_zeros(1, 1, 1)
+            sums[width] = torch.baddbmm(
+                sums[width], weight.expand(B, *weight.shape), part.flatten(2)
+            )
+        mixed = [align(y.view(B, outputs, T, width), bands) for width, y in sums.items()]
+        return sum(mixed[1:], mixed[0] + conv.bias[:, None, None])
 
 
 def convolve(conv: Any, x: Tensor) -> Tensor:

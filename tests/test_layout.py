@@ -55,6 +55,7 @@ LAYERS = [
     "dnsmos",
     "losses",
     "training_ops",
+    "growth",
     "training",
     "evaluation",
     "ablation",

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import untrained
 from typer.testing import CliRunner
 
 from gtcrn_cli.checkpoint import Checkpoint, load_model
 from gtcrn_cli.cli import app
+from gtcrn_cli.config import GTCRNConfig
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.mixtures import Corpora, Recipe, list_clips, load_corpus, rehearsal
 from gtcrn_cli.training import Plan, train
@@ -168,6 +170,17 @@ def test_train_from_folders(material: Path):
     model = Checkpoint.load(material / "run" / "model.safetensors")
     assert model.card["recipe"]["steps"] == 2
     assert model.config.fusion == "attention"
+
+
+def test_trains_a_larger_network_from_a_smaller_one(material: Path):
+    untrained(GTCRNConfig()).save(material / "small.safetensors")
+    arguments = ["train", str(material / "run"), "--speech", str(material / "speech"),
+                 "--noise", str(material / "noise"), "--steps", "1", "--batch-s", "2",
+                 "--workers", "0", "--start-from", str(material / "small.safetensors"),
+                 "--config", "concat+dense"]  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert Checkpoint.load(material / "run" / "model.safetensors").config.name == "concat+dense"
 
 
 def test_finetune_from_noise_alone(material: Path):

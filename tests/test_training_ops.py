@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from gtcrn_cli.config import GTCRNConfig
 from gtcrn_cli.model import GTCRN
 from gtcrn_cli.training_ops import BlockGRU, normalize_and_activate, speed_up
 
@@ -56,11 +57,13 @@ def test_norm_and_prelu_are_torchs(training: bool):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.fixture
-def networks() -> tuple[GTCRN, GTCRN]:
+@pytest.fixture(
+    params=["add", "concat+dense+input", "attention+dense+compress=4", "gated+bfloat16"]
+)
+def networks(request: pytest.FixtureRequest) -> tuple[GTCRN, GTCRN]:
     """A network with random weights and statistics, and its fast twin."""
     torch.manual_seed(0)
-    network = GTCRN()
+    network = GTCRN(GTCRNConfig.parse(request.param))
     fast = copy.deepcopy(network)
     speed_up(fast)
     return network, fast

@@ -61,7 +61,10 @@ def train(
     start_from: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME|FILE", help="A model to begin with.", show_default="random weights"
+            metavar="NAME|FILE",
+            help="A model to begin with; with --config, an 'add' model that another network "
+            "begins as the very function of.",
+            show_default="random weights",
         ),
     ] = None,
     config: Annotated[
@@ -71,7 +74,7 @@ def train(
             help="Another network, by how it takes skips: none, add, concat, attention, gated, "
             "hybrid, or five of them with commas; then +dense, +input, +compress=8, +levels=0,1, "
             "+float16, +bfloat16.",
-            show_default="add, the published one",
+            show_default="that of --start-from, or add, the published one",
         ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
@@ -104,12 +107,14 @@ def train(
     RUN/model.safetensors is the averaged network of the last validation, for --model;
     RUN/log.csv has the losses. Ctrl-C loses nothing: the same command goes on.
     """
-    if start_from is not None and config is not None:
-        raise typer.BadParameter("the model of --start-from has its config: leave out --config")
     require_torch()
     from ..checkpoint import load_model
+    from ..growth import grow
 
     chosen = _config(config) if config else None
+    begin = load_model(start_from) if start_from else None
+    if begin and chosen:
+        begin = grow(begin, chosen)
     clips, corpora, valid = load_corpora(speech, noise, rooms, microphones)
 
     from ..training import VALIDATION_SEED, Plan, validation_set, write_validation_set
@@ -131,7 +136,7 @@ def train(
         ),
         corpora=corpora,
         valid=valid,
-        start_from=load_model(start_from) if start_from else None,
+        start_from=begin,
         config=chosen,
         card={"description": f"GTCRN trained in {run.name}", "data": _sources(clips)},
         device=device,
