@@ -18,8 +18,7 @@ from .dnsmos import Dnsmos
 from .spectrum import synthesize_torch
 
 REFERENCE_RMS = 0.05  # -26 dBFS: every example is judged as if it were this loud
-SNR_WEIGHT = 4.5  # published: 1; with that the waveform comes second to magnitudes
-SUPPRESSION_WEIGHT = 40.0  # on top of the 70 that any difference of magnitudes costs
+BEST_PESQ = 4.644  # of wide-band PESQ, which identical signals get
 SILENCE = 1e-5  # mean square, after that, below which a target holds no speech
 QUALITY_S = 4  # of one example, at its end: DNSMOS costs more than the network that it judges
 
@@ -32,12 +31,16 @@ class EnhancementLoss(nn.Module):
 
     Parameters
     ----------
+    snr
+        Weight of the SNR. Published: 1; with that the waveform comes second to magnitudes.
+    suppression
+        Weight of what is missing of magnitudes, on top of the 70 that any difference costs.
     perceptual
-        Weight of the PESQ-type term; 0 leaves it out.
+        Weight of the WB-PESQ that is missing; 0 leaves the term out.
     intelligibility
-        Weight of the STOI-type term; likewise.
+        Weight of the STOI that is missing; likewise.
     quality
-        Weight of the DNSMOS-type term; likewise. It is slow.
+        Weight of the DNSMOS that is missing; likewise. It is slow.
 
     Raises
     ------
@@ -46,18 +49,27 @@ class EnhancementLoss(nn.Module):
     """
 
     def __init__(
-        self, perceptual: float = 0.0, intelligibility: float = 0.0, quality: float = 0.0
+        self,
+        snr: float = 4.5,
+        suppression: float = 40.0,
+        perceptual: float = 0.0,
+        intelligibility: float = 0.0,
+        quality: float = 0.0,
     ) -> None:
         super().__init__()
+        self.snr_weight, self.suppression_weight = snr, suppression
         self.perceptual_weight, self.perceptual = perceptual, PerceptualLoss()
         self.intelligibility_weight, self.intelligibility = intelligibility, IntelligibilityLoss()
         self.quality_weight = quality
         self.quality = QualityLoss() if quality else None
 
     def forward(
-        self, enhanced: Tensor, clean: Tensor, noisy: Tensor
+        self, enhanced: Tensor, clean: Tensor, noisy: Tensor, rate_quality: bool = True
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Spectra ``[B, T, 257, 2]`` in, the mean loss and its weighted parts out."""
+        """Spectra ``[B, T, 257, 2]`` in, the mean loss and its weighted parts out.
+
+        The DNSMOS-type term is one of them if `rate_quality`.
+        """
         power = synthesize_torch(noisy).square().mean(dim=1) + 1e-10
         gain = (REFERENCE_RMS / power.sqrt())[:, None, None, None]
         heard_samples, meant_samples = synthesize_torch(enhanced), synthesize_torch(clean)
@@ -69,16 +81,16 @@ class EnhancementLoss(nn.Module):
         heard, meant = compress(enhanced), compress(clean)
         parts = {
             "spectral": spectral_loss(heard, meant),
-            "snr": -SNR_WEIGHT * (spoken * snr_log10(enhanced_samples, clean_samples)).sum(),
-            "suppression": SUPPRESSION_WEIGHT * over_suppression(heard, meant),
+            "snr": -self.snr_weight * (spoken * snr_log10(enhanced_samples, clean_samples)).sum(),
+            "suppression": self.suppression_weight * over_suppression(heard, meant),
         }
         if self.perceptual_weight:
-            lost = self.perceptual(enhanced, clean)
+            lost = BEST_PESQ - wideband_pesq(self.perceptual(enhanced, clean))
             parts["perceptual"] = self.perceptual_weight * (spoken * lost).sum()
         if self.intelligibility_weight:
             lost = self.intelligibility(enhanced, clean)
             parts["intelligibility"] = self.intelligibility_weight * (spoken * lost).sum()
-        if self.quality is not None:
+        if self.quality is not None and rate_quality:
             one, end = spoken.argmax(), -QUALITY_S * SAMPLE_RATE
             lost = self.quality(heard_samples[one, None, end:], meant_samples[one, None, end:])
             parts["quality"] = self.quality_weight * (speaks[one] * lost).sum()
@@ -262,7 +274,10 @@ class PerceptualLoss(nn.Module):
 
 
 def wideband_pesq(disturbance: Tensor) -> Tensor:
-    """The WB-PESQ that a value of `PerceptualLoss` stands for (P.862.2, equation 1)."""
+    """The WB-PESQ that a value of `PerceptualLoss` stands for (P.862.2, equation 1).
+
+    It is steepest in the middle of the scale: what is hopeless counts less.
+    """
     return 0.999 + 4 / (1 + torch.exp(-1.3669 * (4.5 - disturbance) + 3.8224))
 
 
@@ -334,7 +349,7 @@ class QualityLoss(nn.Module):
     learn how to flatter it.
     """
 
-    shares = (0.25, 0.25, 0.5)  # of speech, background, overall
+    shares = (0.1, 0.35, 0.55)  # of speech, background, overall
 
     def __init__(self) -> None:
         super().__init__()

@@ -39,12 +39,13 @@ def noise(speech: Tensor) -> Tensor:
     return torch.randn_like(speech) * speech.square().mean().sqrt()
 
 
-WEIGHTS = [(0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 20.0, 0.0), (0.5, 20.0, 2.0)]
+ALL_TERMS = {"perceptual": 0.5, "intelligibility": 20.0, "quality": 2.0}
+WEIGHTS = [{}, {"perceptual": 0.5}, {"intelligibility": 20.0}, ALL_TERMS]
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-def test_more_noise_costs_more(speech: Tensor, noise: Tensor, weights: tuple[float, ...]):
-    loss = EnhancementLoss(*weights)
+def test_more_noise_costs_more(speech: Tensor, noise: Tensor, weights: dict[str, float]):
+    loss = EnhancementLoss(**weights)
     clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
     losses = [
         float(loss(analyze_torch(speech + share * noise), clean, noisy)[0])
@@ -55,14 +56,20 @@ def test_more_noise_costs_more(speech: Tensor, noise: Tensor, weights: tuple[flo
 
 def test_parts_add_up(speech: Tensor, noise: Tensor):
     clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
-    total, parts = EnhancementLoss(0.5, 20, 2)(noisy, clean, noisy)
+    total, parts = EnhancementLoss(**ALL_TERMS)(noisy, clean, noisy)
     terms = {"spectral", "snr", "suppression", "perceptual", "intelligibility", "quality"}
     assert set(parts) == terms
     assert float(total) == pytest.approx(sum(float(p) for p in parts.values()), rel=1e-5)
 
 
+def test_quality_is_left_out_where_it_is_not_asked_for(speech: Tensor):
+    clean = analyze_torch(speech)
+    _, parts = EnhancementLoss(**ALL_TERMS)(clean, clean, clean, rate_quality=False)
+    assert set(parts) == {"spectral", "snr", "suppression", "perceptual", "intelligibility"}
+
+
 def test_level_does_not_count(speech: Tensor, noise: Tensor):
-    loss = EnhancementLoss(0.5)
+    loss = EnhancementLoss(perceptual=0.5)
     clean, noisy = analyze_torch(speech), analyze_torch(speech + noise)
     enhanced = analyze_torch(speech + 0.2 * noise)
     loud = float(loss(enhanced, clean, noisy)[0])
@@ -81,7 +88,7 @@ def test_the_level_of_the_output_counts(speech: Tensor, noise: Tensor):
 def test_silence_as_a_target_has_finite_gradients(noise: Tensor):
     noisy = analyze_torch(noise)
     mask = torch.full((1,), 0.5, requires_grad=True)
-    total, parts = EnhancementLoss(0.5, 20, 2)(noisy * mask, torch.zeros_like(noisy), noisy)
+    total, parts = EnhancementLoss(**ALL_TERMS)(noisy * mask, torch.zeros_like(noisy), noisy)
     total.backward()
     assert torch.isfinite(mask.grad).all() and mask.grad.item() > 0  # less noise is better
     of_speech = ("snr", "perceptual", "intelligibility", "quality")
@@ -92,7 +99,7 @@ def test_pauses_in_speech_have_finite_gradients(speech: Tensor, noise: Tensor):
     paused = speech * (torch.arange(speech.shape[1]) // 16_000 % 2)
     noisy = analyze_torch(paused + noise)
     mask = torch.full((1,), 0.5, requires_grad=True)
-    EnhancementLoss(0.5, 20, 2)(noisy * mask, analyze_torch(paused), noisy)[0].backward()
+    EnhancementLoss(**ALL_TERMS)(noisy * mask, analyze_torch(paused), noisy)[0].backward()
     assert torch.isfinite(mask.grad).all()
 
 

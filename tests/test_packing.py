@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def test_weights_are_flat_float32(shipped: Checkpoint) -> None:
 def test_an_erb_bank_of_another_shape_is_refused(shipped: Checkpoint) -> None:
     dense = np.ones_like(shipped.weights["erb.ierb_fc.weight"])
     with pytest.raises(UserError, match="not neighbours"):
-        pack(Checkpoint({**shipped.weights, "erb.ierb_fc.weight": dense}))
+        pack(replace(shipped, weights={**shipped.weights, "erb.ierb_fc.weight": dense}))
 
 
 def test_state_goes_to_and_fro(shipped: Checkpoint) -> None:

@@ -80,6 +80,10 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
     batch_s: BatchS = 16.0,
     learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 1.5e-3,
+    snr: Annotated[float, typer.Option(min=0, help="Weight of the SNR in the loss.")] = 4.5,
+    suppression: Annotated[
+        float, typer.Option(min=0, help="Weight of speech that is taken away.")
+    ] = 40.0,
     perceptual: Annotated[float, typer.Option(min=0, help="Weight of the PESQ-type loss.")] = 0.5,
     intelligibility: Annotated[
         float, typer.Option(min=0, help="Weight of the STOI-type loss.")
@@ -117,7 +121,7 @@ def train(
         begin = grow(begin, chosen)
     clips, corpora, valid = load_corpora(speech, noise, rooms, microphones)
 
-    from ..training import VALIDATION_SEED, Plan, validation_set, write_validation_set
+    from ..training import GOING_ON, VALIDATION_SEED, Plan, validation_set, write_validation_set
 
     if write_validation is not None:
         write_validation_set(write_validation, validation_set(valid, VALIDATION_SEED, 200))
@@ -128,11 +132,13 @@ def train(
             steps,
             batch_s,
             learning_rate=learning_rate,
+            snr=snr,
+            suppression=suppression,
             perceptual=perceptual,
             intelligibility=intelligibility,
             quality=quality,
-            freeze=0.0 if start_from else Plan.freeze,
             seed=seed,
+            **(GOING_ON if start_from else {}),
         ),
         corpora=corpora,
         valid=valid,
