@@ -38,6 +38,12 @@ def test_the_shipped_model_says_where_it_comes_from(shipped: Checkpoint):
     assert read_card(find_model("gtcrn")) == shipped.card
 
 
+def test_the_published_network_is_there_too(shipped: Checkpoint):
+    plain = load_model("gtcrn-plain")
+    assert plain.config == GTCRNConfig() != shipped.config
+    assert {"description", "data", "licence", "recipe", "scores"} <= set(plain.card)
+
+
 @pytest.mark.parametrize("where", [0.3, 0.6, 0.99])
 def test_a_damaged_file_is_refused(tmp_path: Path, where: float):
     data = bytearray(find_model("gtcrn").read_bytes())
