@@ -33,7 +33,10 @@ def grow(checkpoint: Checkpoint, config: GTCRNConfig) -> Checkpoint:
     for level in LEVELS:
         kind, sources = config.kind(level), config.sources(level)
         if kind not in ("add", "concat") or level not in sources or config.skip_compress:
-            raise UserError(f"{config.name!r} cannot begin as 'add': see 'gtcrn_cli/growth.py'")
+            raise UserError(
+                f"{config.name!r} cannot begin as 'add': give add or concat for every level, "
+                "with its own skip and without +compress"
+            )
         name = f"decoder.fusions.{len(LEVELS) - 1 - level}"
         identity = np.eye(CHANNELS, dtype=np.float32)
         taken = [

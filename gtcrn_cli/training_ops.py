@@ -3,7 +3,8 @@
 `nn.GRU` on a CPU spends its time between the steps, in thousands of small tensor operations:
 GTCRN's recurrences are tiny (4 to 16 hidden units) and long (33 bands, hundreds of frames). Here a
 GRU is one compiled loop forward and one backward. Batch normalisation and PReLU, which are bound by
-memory, run as one; transposed convolutions, which PyTorch has no fast code for, as plain ones.
+memory, run as one; transposed convolutions, which PyTorch has no fast code for, as plain ones; and
+skips are taken without a copy of all of them.
 
 `speed_up` swaps the classes of a network's modules. Parameters, their names and the results stay.
 
@@ -76,7 +77,7 @@ class FastGTBlock(GTBlock):
 
 
 class FastFusion(Fusion):
-    """`Fusion` whose 1x1 convolutions take skip after skip, without a copy of all of them.
+    """`Fusion` whose 1x1 convolutions take skip after skip.
 
     Skips with fewer bands are interpolated after the convolution, which is the same: it acts on
     channels, `align` on bands, both linearly.
@@ -91,11 +92,8 @@ class FastFusion(Fusion):
             if part.shape[-1] > bands:
                 part = align(part, bands)
             width = part.shape[-1]
-            if width not in sums:
-                sums[width] = part.new_zeros(1, 1, 1)
-            sums[width] = torch.baddbmm(
-                sums[width], weight.expand(B, *weight.shape), part.flatten(2)
-            )
+            so_far = sums.get(width, part.new_zeros(1, 1, 1))
+            sums[width] = torch.baddbmm(so_far, weight.expand(B, *weight.shape), part.flatten(2))
         mixed = [align(y.view(B, outputs, T, width), bands) for width, y in sums.items()]
         return sum(mixed[1:], mixed[0] + conv.bias[:, None, None])
 

@@ -62,8 +62,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="A model to begin with; with --config, an 'add' model that another network "
-            "begins as the very function of.",
+            help="A model to begin with. With --config, an 'add' model that goes on as that "
+            "larger network.",
             show_default="random weights",
         ),
     ] = None,
