@@ -28,7 +28,10 @@ def grow(checkpoint: Checkpoint, config: GTCRNConfig) -> Checkpoint:
     if checkpoint.config == config:
         return checkpoint
     if checkpoint.config != GTCRNConfig():
-        raise UserError(f"cannot grow a network with skips {checkpoint.config.name!r}: only 'add'")
+        raise UserError(
+            f"cannot grow a network with skips {checkpoint.config.name!r}: only 'add' can begin as "
+            "a larger one, as gtcrn-plain does"
+        )
     weights: Weights = dict(checkpoint.weights)
     for level in LEVELS:
         kind, sources = config.kind(level), config.sources(level)
