@@ -22,10 +22,10 @@ from .config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
 from .engines import ENGINES, load_engine
 from .enhancer import Enhancer
 from .errors import MissingExtraError
-from .files import write_whole
 from .footprint import Footprint, footprint
 from .measures import AGAINST_CLEAN
 from .mixtures import Corpora, Recipe
+from .paths import write_whole
 from .recordings import Mono
 from .training import Plan, train, validation_set
 

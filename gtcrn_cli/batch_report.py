@@ -20,7 +20,7 @@ from urllib.parse import quote
 from . import __version__
 from .batch import STATUSES, Entry, Result
 from .errors import UserError
-from .files import partial_path
+from .paths import partial_path
 from .storage import fetched, is_url
 
 SILENT_DB = -70.0

@@ -25,8 +25,8 @@ from . import __version__
 from .checkpoint import find_model
 from .contenders import CONTENDERS, Contender
 from .errors import MissingExtraError, UserError
-from .files import require_free
-from .spectrum import Samples
+from .paths import require_free
+from .signals import Samples
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",

@@ -26,8 +26,8 @@ from .enhancer import Enhancer, Settings
 from .errors import MissingExtraError, ReadError, UserError
 from .files import FileSource
 from .measures import dnsmos_scores, pesq_score, si_sdr_db, stoi_score
-from .pipeline import SILENCE_DB, Level
-from .spectrum import STFT, Samples, Spectrum
+from .signals import SILENCE_DB, Level, Samples, Spectrum
+from .spectrum import STFT
 
 Role = Literal["noisy", "enhanced", "clean"]
 Floats = NDArray[np.float32]

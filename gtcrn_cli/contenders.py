@@ -20,7 +20,7 @@ import soundfile
 from .config import BINS, HOP, SAMPLE_RATE, WINDOW
 
 if TYPE_CHECKING:
-    from .spectrum import Samples
+    from .signals import Samples
 
 WARM_UP = 50  # hops that are not counted
 

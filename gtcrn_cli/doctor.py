@@ -15,7 +15,7 @@ from .engines import Engine
 from .enhancer import Enhancer
 from .errors import DeviceError, UserError
 from .live import Pair
-from .spectrum import Samples
+from .signals import Samples
 
 Verdict = Literal["ok", "warning", "failed"]
 

@@ -11,7 +11,7 @@ from .config import BINS
 from .errors import MissingExtraError, UserError
 from .machine_code import load_kernel
 from .packing import STATE, Array, join_state, pack, split_state
-from .spectrum import Spectrum
+from .signals import Spectrum
 
 if TYPE_CHECKING:
     from .model import GTCRN, GTCRNState

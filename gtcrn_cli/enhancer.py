@@ -20,7 +20,8 @@ import numpy as np
 from .config import BINS
 from .engines import Engine, State
 from .errors import UserError
-from .spectrum import STFT, Samples, Spectrum, network_bins
+from .signals import Samples, Spectrum
+from .spectrum import STFT, network_bins
 
 HighBand = Literal["gate", "keep", "mute"]
 

@@ -33,7 +33,7 @@ from .checkpoint import Checkpoint
 from .config import BINS, CHANNELS, DEEP_BANDS, DILATIONS, HOP, SAMPLE_RATE, WINDOW
 from .engines import build_network
 from .errors import MissingExtraError, UserError
-from .files import require_free
+from .paths import require_free
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -21,8 +21,9 @@ from typing import IO, Any
 import numpy as np
 
 from .errors import ReadError, UserError
-from .files import Encoding, Tags, kept_partial_path, partial_path, require_free
-from .spectrum import Samples
+from .files import Encoding, Tags
+from .paths import kept_partial_path, partial_path, require_free
+from .signals import Samples
 
 # What ffmpeg calls the containers that it, and not libsndfile, writes.
 VIDEO_CONTAINERS = {

@@ -27,10 +27,10 @@ from .drift import DEAD_ZONE_S, DriftControl, Resampler
 from .engines import Engine
 from .enhancer import Enhancer, Settings
 from .errors import DeviceError, MissingExtraError, UserError
-from .files import Encoding, FileSink, encoding_for, require_free
-from .pipeline import SILENCE_DB
+from .files import Encoding, FileSink, encoding_for
+from .paths import require_free
 from .ring import Player, Ring, make_realtime
-from .spectrum import Samples
+from .signals import SILENCE_DB, Samples
 
 Note = Callable[[str], None]
 

@@ -20,15 +20,8 @@ from typing import BinaryIO
 import soundfile
 
 from .errors import UserError
-from .files import (
-    BYTES_OF_SUBTYPE,
-    FLOAT_SUBTYPES,
-    Encoding,
-    FileSink,
-    FileSource,
-    RawFormat,
-)
-from .spectrum import Samples
+from .files import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, Encoding, FileSink, FileSource, RawFormat
+from .signals import Samples
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says when its writer cannot seek back
 LONGEST_WAV_HEADER = 1 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,13 +15,12 @@ from .engines import Engine
 from .enhancer import PIECE_FRAMES, Enhancer, Settings
 from .errors import ReadError, UnknownFormatError, UserError
 from .ffmpeg import MediaSink, MediaSource
-from .files import FileSink, FileSource, RawFormat, encoding_for, require_distinct, require_free
+from .files import FileSink, FileSource, RawFormat, encoding_for
+from .paths import require_distinct, require_free
 from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
-from .spectrum import Samples
+from .signals import SILENCE_DB, Level, Samples
 
 Progress = Callable[[float, "float | None"], None]  # seconds done since last time, seconds in all
-
-SILENCE_DB = -120.0  # what a level is called when there is nothing
 
 
 class Source(Protocol):
@@ -66,30 +64,6 @@ class Sink(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-
-
-@dataclass
-class Level:
-    """Running level of a signal."""
-
-    energy: float = 0.0
-    count: int = 0
-
-    def add(self, block: Samples) -> None:
-        """Count in a block; what is no number counts as silence."""
-        energy = float(np.vdot(block, block))
-        if not math.isfinite(energy):
-            block = np.nan_to_num(block, nan=0, posinf=0, neginf=0).astype(np.float64)
-            energy = float(np.vdot(block, block))
-        self.energy += energy
-        self.count += block.size
-
-    @property
-    def db(self) -> float:
-        """Root mean square so far in dB relative to full scale, at least -120."""
-        if self.energy == 0:
-            return SILENCE_DB
-        return max(SILENCE_DB, 10 * math.log10(self.energy / self.count))
 
 
 @dataclass

@@ -18,8 +18,9 @@ from posixpath import splitext  # paths here have slashes, and pathlib takes its
 from . import ffmpeg
 from .enhancer import Settings
 from .errors import UserError
-from .files import FORMAT_OF_EXTENSION, PARTIAL, RAW_EXTENSIONS
+from .files import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
 from .manifest import Manifest, Record
+from .paths import PARTIAL
 from .storage import Found, Passed, absolute, is_folder, is_url, join, list_files, look_up, remove
 
 SOUND_EXTENSIONS = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)

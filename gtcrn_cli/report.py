@@ -20,8 +20,8 @@ import soundfile
 from .comparison import ROWS, SCORED_S, Comparison, Floats, Track, compare, mel
 from .config import SAMPLE_RATE
 from .errors import MissingExtraError, UserError
-from .files import write_whole
-from .pipeline import SILENCE_DB
+from .paths import write_whole
+from .signals import SILENCE_DB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

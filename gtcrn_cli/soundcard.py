@@ -33,7 +33,8 @@ from .devices import (
 )
 from .errors import DeviceError, UserError
 from .ring import Player, Ring
-from .spectrum import STFT, Samples
+from .signals import Samples
+from .spectrum import STFT
 
 RING_S = 4.0
 MOST_WAITING_S = 0.25  # in either ring, beyond what has to wait there

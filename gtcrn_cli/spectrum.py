@@ -20,7 +20,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .config import BINS, HOP, SAMPLE_RATE, WINDOW
 from .errors import UserError
@@ -28,8 +27,7 @@ from .errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Samples = NDArray[np.float32]
-Spectrum = NDArray[np.complex64]
+from .signals import Samples, Spectrum
 
 LOWEST_RATE_HZ = 8_000
 HIGHEST_RATE_HZ = 192_000

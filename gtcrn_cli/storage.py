@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import MissingExtraError, UserError
-from .files import PARTIAL, partial_path
+from .paths import PARTIAL, partial_path
 
 # There are no folders in these, and making one could make a bucket.
 OBJECT_STORES = ("abfs", "az", "gcs", "gs", "s3", "s3a")

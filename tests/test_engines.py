@@ -20,7 +20,8 @@ from gtcrn_cli.engines import (
     to_torch_state,
 )
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.spectrum import STFT, Spectrum
+from gtcrn_cli.signals import Spectrum
+from gtcrn_cli.spectrum import STFT
 
 ATOL = 1e-4
 

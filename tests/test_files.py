@@ -9,13 +9,8 @@ import pytest
 import soundfile
 
 from gtcrn_cli.errors import ReadError, UserError
-from gtcrn_cli.files import (
-    Encoding,
-    FileSink,
-    FileSource,
-    encoding_for,
-    require_distinct,
-)
+from gtcrn_cli.files import Encoding, FileSink, FileSource, encoding_for
+from gtcrn_cli.paths import require_distinct
 
 KEPT = [
     ("a.wav", "WAV", "PCM_16"),

@@ -19,7 +19,8 @@ from gtcrn_cli.engines import ENGINES, Engine, load_engine, to_native_state
 from gtcrn_cli.enhancer import Enhancer
 from gtcrn_cli.fusion import Fusion, SkipCache, align
 from gtcrn_cli.model import GTCRN
-from gtcrn_cli.spectrum import STFT, Spectrum
+from gtcrn_cli.signals import Spectrum
+from gtcrn_cli.spectrum import STFT
 
 EXACT = [
     "none",

@@ -19,7 +19,7 @@ from gtcrn_cli.engines import load_engine
 from gtcrn_cli.enhancer import Enhancer, Settings
 from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.live import START_S, Controls, RateConverter, Session, Worker
-from gtcrn_cli.spectrum import Spectrum
+from gtcrn_cli.signals import Spectrum
 
 RATE = 16_000
 TONE_HZ = 200

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.files import PARTIAL
+from gtcrn_cli.paths import PARTIAL
 from gtcrn_cli.storage import (
     Found,
     Passed,

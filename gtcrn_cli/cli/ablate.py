@@ -48,7 +48,7 @@ def ablate(
     from ..ablation import ablate as run_ablation
     from ..config import GTCRNConfig
     from ..errors import MissingExtraError
-    from ..files import write_whole
+    from ..paths import write_whole
     from ..training import Plan
 
     configs = [GTCRNConfig.parse(name) for name in config or NETWORKS]

@@ -97,7 +97,7 @@ def compare(
     from .. import report
     from ..comparison import Enhancing, Section
     from ..comparison import compare as compare_sounds
-    from ..files import require_distinct, require_free
+    from ..paths import require_distinct, require_free
 
     png = png or (output is not None and output.suffix.lower() == ".png")
     target = output or Path(f"{noisy.stem}.compare.{'png' if png else 'html'}")

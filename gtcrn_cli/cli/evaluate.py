@@ -64,7 +64,7 @@ def evaluate(
     from ..checkpoint import load_model
     from ..evaluation import as_csv, as_json, as_markdown, find_trials
     from ..evaluation import evaluate as judge_all
-    from ..files import require_free, write_whole
+    from ..paths import require_free, write_whole
 
     if clean is None and not dnsmos:
         raise typer.BadParameter("without CLEAN only DNSMOS can be measured, and --no-dnsmos it is")
