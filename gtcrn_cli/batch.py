@@ -18,11 +18,11 @@ from typing import Any, Literal, get_args
 
 from platformdirs import user_state_path
 
-from .ffmpeg import CONTAINERS
-from .files import FORMAT_OF_EXTENSION, Encoding, encoding_for
+from .audio.ffmpeg import CONTAINERS
+from .audio.formats import FORMAT_OF_EXTENSION, Encoding, encoding_for
+from .audio.opening import Output
 from .jobs import Job, Model, Outcome, Workers, run_jobs
 from .manifest import FILE_NAME, Manifest, Record
-from .pipeline import Output
 from .plan import Item, Order, Plan, make_plan
 from .storage import absolute, is_url, join, remove_partials
 

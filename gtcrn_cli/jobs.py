@@ -32,12 +32,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
+from .audio.opening import Output
 from .checkpoint import Checkpoint
 from .engines import Engine, load_engine
 from .enhancer import Settings
 from .errors import UserError
 from .memory import keep_freed_memory
-from .pipeline import Output, denoise
+from .pipeline import denoise
 from .storage import delivered, fetched
 
 GRACE_S = 2  # for a worker that is told to stop

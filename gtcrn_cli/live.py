@@ -23,11 +23,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .audio.files import FileSink
+from .audio.formats import Encoding, encoding_for
 from .drift import DEAD_ZONE_S, DriftControl, Resampler
 from .engines import Engine
 from .enhancer import Enhancer, Settings
 from .errors import DeviceError, MissingExtraError, UserError
-from .files import Encoding, FileSink, encoding_for
 from .paths import require_free
 from .ring import Player, Ring, make_realtime
 from .signals import SILENCE_DB, Samples

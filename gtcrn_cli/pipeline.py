@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from . import ffmpeg
+from .audio.ffmpeg import MediaSink, MediaSource
+from .audio.formats import RawFormat
+from .audio.opening import Output, open_sink, open_source
+from .audio.streams import Sink, Source
 from .engines import Engine
 from .enhancer import PIECE_FRAMES, Enhancer, Settings
-from .errors import ReadError, UnknownFormatError, UserError
-from .ffmpeg import MediaSink, MediaSource
-from .files import FileSink, FileSource, RawFormat, encoding_for
+from .errors import ReadError, UserError
 from .paths import require_distinct, require_free
-from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
 from .signals import SILENCE_DB, Level, Samples
 
 Progress = Callable[[float, "float | None"], None]  # seconds done since last time, seconds in all
-
-
-class Source(Protocol):
-    """Where samples come from."""
-
-    name: str
-    sample_rate: int
-    channels: int
-    length: int | None  # samples; None where nobody knows before the end
-
-    def blocks(self, size: int) -> Iterator[Samples]:
-        """Samples ``[N, C]``, N at most `size`, until the end.
-
-        Raises
-        ------
-        ReadError
-            The rest cannot be read.
-        """
-        ...
-
-
-class Sink(Protocol):
-    """Where samples go. Used as a context: left well it keeps its output, else it leaves none."""
-
-    name: str
-    clips: bool  # whether it cannot hold samples beyond full scale
-
-    def write(self, block: Samples) -> None:
-        """Append samples ``[N, C]``."""
-        ...
-
-    def keep_partial(self) -> str:
-        """End early and keep what is there under a name that says so, which is returned."""
-        ...
-
-    def __enter__(self) -> Sink: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 @dataclass
@@ -96,23 +52,6 @@ class Summary:
         """Plain data, rounded to what means something."""
         facts = asdict(self) | {"speed": self.speed, "removed_db": self.removed_db}
         return {k: round(v, 3) if isinstance(v, float) else v for k, v in facts.items()}
-
-
-@dataclass(frozen=True)
-class Output:
-    """How an output is written where it shall not be like its input.
-
-    Attributes
-    ----------
-    format, subtype
-        By libsndfile's names, in any case; ``None`` takes them from file name and input.
-    overwrite
-        Replace an existing file.
-    """
-
-    format: str | None = None
-    subtype: str | None = None
-    overwrite: bool = False
 
 
 def denoise(
@@ -164,53 +103,6 @@ def denoise(
             f"{summary.replaced} samples were no sound (NaN, infinite) and became silence"
         )
     return summary
-
-
-def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeSource | MediaSource:
-    """A path, or ``-`` for stdin; ffmpeg reads the files that libsndfile does not know.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
-    if source == "-":
-        return open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)
-    try:
-        return FileSource(source, raw)
-    except UnknownFormatError as error:
-        if not ffmpeg.is_installed():
-            raise UserError(f"{error} (with ffmpeg on the PATH, more formats are read)") from None
-        return MediaSource(source)
-
-
-def open_sink(
-    target: str, source: FileSource | PipeSource | MediaSource, output: Output
-) -> FileSink | PipeSink | MediaSink:
-    """Where the samples of `source` go: a path, or ``-`` for stdout.
-
-    Raises
-    ------
-    UserError
-        It cannot be written so.
-    """
-    sample_rate, channels = source.sample_rate, source.channels
-    if output.format is None and ffmpeg.is_container(target):
-        if output.subtype is not None:
-            raise UserError(f"{target}: --subtype is for sound files, ffmpeg writes this one")
-        media = source if isinstance(source, MediaSource) else None
-        tags = source.encoding.tags
-        return MediaSink(
-            target, sample_rate, channels, media, tags=tags, overwrite=output.overwrite
-        )
-    encoding = encoding_for(target, source.encoding, output.format, output.subtype)
-    if target == "-":
-        stdout = open(1, "wb", closefd=False)  # noqa: SIM115
-        return open_pipe_sink(stdout, sample_rate, channels, encoding)
-    length = None if isinstance(source, MediaSource) else source.length
-    return FileSink(
-        target, sample_rate, channels, encoding, length=length, overwrite=output.overwrite
-    )
 
 
 def run(

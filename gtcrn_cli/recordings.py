@@ -9,9 +9,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from .audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
 from .config import SAMPLE_RATE
 from .errors import MissingExtraError, UserError
-from .files import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
 
 Mono = NDArray[np.float32]  # [N]
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from gtcrn_cli.audio.formats import RAW_ENCODINGS, Encoding, RawFormat
+from gtcrn_cli.audio.pipe import open_pipe_sink, open_pipe_source
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.files import RAW_ENCODINGS, Encoding, RawFormat
-from gtcrn_cli.pipe import open_pipe_sink, open_pipe_source
 
 
 def pipe_with(data: bytes) -> BinaryIO:

@@ -90,7 +90,8 @@ def denoise(
     settings = settings_of(strength, atten_limit, high_band, channels)
 
     from .. import pipeline
-    from ..files import RawFormat
+    from ..audio.formats import RawFormat
+    from ..audio.opening import Output
     from ..memory import keep_freed_memory
 
     keep_freed_memory()
@@ -100,7 +101,7 @@ def denoise(
             target,
             engine_of(model, engine, device),
             settings,
-            pipeline.Output(format_name, subtype, overwrite),
+            Output(format_name, subtype, overwrite),
             RawFormat.parse(raw) if raw else None,
             progress,
         )

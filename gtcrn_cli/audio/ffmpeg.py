@@ -20,10 +20,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from .errors import ReadError, UserError
-from .files import Encoding, Tags
-from .paths import kept_partial_path, partial_path, require_free
-from .signals import Samples
+from ..errors import ReadError, UserError
+from ..paths import kept_partial_path, partial_path, require_free
+from ..signals import Samples
+from .formats import Encoding, Tags
 
 # What ffmpeg calls the containers that it, and not libsndfile, writes.
 VIDEO_CONTAINERS = {
@@ -140,7 +140,7 @@ class MediaSource:
             self.notes.append(f"of {len(self.tracks.sounds)} sound tracks the first is enhanced")
 
     def blocks(self, size: int) -> Iterator[Samples]:
-        """See `pipeline.Source`."""
+        """See `streams.Source`."""
         width = 4 * self.channels  # bytes
         arguments = ["-map", "0:a:0", "-af", KEEP_TIME, "-f", "f32le", "pipe:1"]
         with tempfile.TemporaryFile() as complaints:
@@ -222,7 +222,7 @@ class MediaSink:
         )
 
     def write(self, block: Samples) -> None:
-        """See `pipeline.Sink`."""
+        """See `streams.Sink`."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(block.astype("<f4").tobytes())
@@ -231,7 +231,7 @@ class MediaSink:
             raise self._error() from None
 
     def keep_partial(self) -> str:
-        """See `pipeline.Sink`."""
+        """See `streams.Sink`."""
         self._finish()
         target = kept_partial_path(self._target)
         self._partial.replace(target)

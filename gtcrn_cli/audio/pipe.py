@@ -19,9 +19,10 @@ from typing import BinaryIO
 
 import soundfile
 
-from .errors import UserError
-from .files import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, Encoding, FileSink, FileSource, RawFormat
-from .signals import Samples
+from ..errors import UserError
+from ..signals import Samples
+from .files import FileSink, FileSource
+from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, Encoding, RawFormat
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says when its writer cannot seek back
 LONGEST_WAV_HEADER = 1 << 20
@@ -58,7 +59,7 @@ class PipeSource:
         self._raw = raw
 
     def blocks(self, size: int) -> Iterator[Samples]:
-        """See `pipeline.Source`. Bytes at the end that make no whole sample are left out."""
+        """See `streams.Source`. Bytes at the end that make no whole sample are left out."""
         width = self._raw.bytes_per_sample
         left = None if self.length is None else self.length * width  # bytes
         pending = b""
@@ -87,7 +88,7 @@ class PipeSink:
         self._header = header
 
     def write(self, block: Samples) -> None:
-        """See `pipeline.Sink`."""
+        """See `streams.Sink`."""
         data, self._header = self._header + self._raw.encode(block), b""
         try:
             self._file.write(data)
@@ -98,7 +99,7 @@ class PipeSink:
             raise UserError(f"cannot write to {self.name}: {error.strerror}") from None
 
     def keep_partial(self) -> str:
-        """See `pipeline.Sink`: what has been written to a pipe is gone."""
+        """See `streams.Sink`: what has been written to a pipe is gone."""
         return "written"
 
     def __enter__(self) -> PipeSink:
@@ -139,7 +140,7 @@ class SpooledSink(FileSink):
                 self._copy(self._target)
 
     def keep_partial(self) -> str:
-        """See `pipeline.Sink`."""
+        """See `streams.Sink`."""
         self._copy(Path(super().keep_partial()))
         return "written"
 

@@ -1,0 +1,1 @@
+"""Sound in and out: files, pipes, and what ffmpeg reads and writes. It knows no network."""

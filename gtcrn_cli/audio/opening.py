@@ -1,0 +1,76 @@
+"""The source or sink behind a name: a file, a pipe, or what ffmpeg reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import UnknownFormatError, UserError
+from . import ffmpeg
+from .ffmpeg import MediaSink, MediaSource
+from .files import FileSink, FileSource
+from .formats import RawFormat, encoding_for
+from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
+
+
+@dataclass(frozen=True)
+class Output:
+    """How an output is written where it shall not be like its input.
+
+    Attributes
+    ----------
+    format, subtype
+        By libsndfile's names, in any case; ``None`` takes them from file name and input.
+    overwrite
+        Replace an existing file.
+    """
+
+    format: str | None = None
+    subtype: str | None = None
+    overwrite: bool = False
+
+
+def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeSource | MediaSource:
+    """A path, or ``-`` for stdin; ffmpeg reads the files that libsndfile does not know.
+
+    Raises
+    ------
+    UserError
+        It cannot be read.
+    """
+    if source == "-":
+        return open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)
+    try:
+        return FileSource(source, raw)
+    except UnknownFormatError as error:
+        if not ffmpeg.is_installed():
+            raise UserError(f"{error} (with ffmpeg on the PATH, more formats are read)") from None
+        return MediaSource(source)
+
+
+def open_sink(
+    target: str, source: FileSource | PipeSource | MediaSource, output: Output
+) -> FileSink | PipeSink | MediaSink:
+    """Where the samples of `source` go: a path, or ``-`` for stdout.
+
+    Raises
+    ------
+    UserError
+        It cannot be written so.
+    """
+    sample_rate, channels = source.sample_rate, source.channels
+    if output.format is None and ffmpeg.is_container(target):
+        if output.subtype is not None:
+            raise UserError(f"{target}: --subtype is for sound files, ffmpeg writes this one")
+        media = source if isinstance(source, MediaSource) else None
+        tags = source.encoding.tags
+        return MediaSink(
+            target, sample_rate, channels, media, tags=tags, overwrite=output.overwrite
+        )
+    encoding = encoding_for(target, source.encoding, output.format, output.subtype)
+    if target == "-":
+        stdout = open(1, "wb", closefd=False)  # noqa: SIM115
+        return open_pipe_sink(stdout, sample_rate, channels, encoding)
+    length = None if isinstance(source, MediaSource) else source.length
+    return FileSink(
+        target, sample_rate, channels, encoding, length=length, overwrite=output.overwrite
+    )

@@ -1,0 +1,52 @@
+"""What every source and every sink of sound can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol
+
+from ..signals import Samples
+
+
+class Source(Protocol):
+    """Where samples come from."""
+
+    name: str
+    sample_rate: int
+    channels: int
+    length: int | None  # samples; None where nobody knows before the end
+
+    def blocks(self, size: int) -> Iterator[Samples]:
+        """Samples ``[N, C]``, N at most `size`, until the end.
+
+        Raises
+        ------
+        ReadError
+            The rest cannot be read.
+        """
+        ...
+
+
+class Sink(Protocol):
+    """Where samples go. Used as a context: left well it keeps its output, else it leaves none."""
+
+    name: str
+    clips: bool  # whether it cannot hold samples beyond full scale
+
+    def write(self, block: Samples) -> None:
+        """Append samples ``[N, C]``."""
+        ...
+
+    def keep_partial(self) -> str:
+        """End early and keep what is there under a name that says so, which is returned."""
+        ...
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
