@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .checkpoint import Checkpoint
-from .config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
 from .engines import ENGINES, load_engine
 from .enhancer import Enhancer
 from .errors import MissingExtraError
-from .footprint import Footprint, footprint
 from .measures import AGAINST_CLEAN
 from .mixtures import Corpora, Recipe
+from .network.checkpoint import Checkpoint
+from .network.config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
+from .network.footprint import Footprint, footprint
 from .paths import write_whole
 from .recordings import Mono
 from .training import Plan, train, validation_set
@@ -238,7 +238,7 @@ def time_frames(configs: Sequence[GTCRNConfig]) -> dict[str, dict[str, float]]:
     clock = time.thread_time if fine else time.perf_counter
     import torch
 
-    from .model import GTCRN
+    from .network.model import GTCRN
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

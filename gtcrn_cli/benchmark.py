@@ -22,9 +22,9 @@ import numpy as np
 import soundfile
 
 from . import __version__
-from .checkpoint import find_model
 from .contenders import CONTENDERS, Contender
 from .errors import MissingExtraError, UserError
+from .network.checkpoint import find_model
 from .paths import require_free
 from .signals import Samples
 

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.files import FileSource
-from .checkpoint import Checkpoint
-from .config import BINS, SAMPLE_RATE, WINDOW
 from .engines import Engine, State
 from .enhancer import Enhancer, Settings
 from .errors import MissingExtraError, ReadError, UserError
 from .measures import dnsmos_scores, pesq_score, si_sdr_db, stoi_score
+from .network.checkpoint import Checkpoint
+from .network.config import BINS, SAMPLE_RATE, WINDOW
 from .signals import SILENCE_DB, Level, Samples, Spectrum
 from .spectrum import STFT
 

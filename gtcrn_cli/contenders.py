@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import soundfile
 
-from .config import BINS, HOP, SAMPLE_RATE, WINDOW
+from .network.config import BINS, HOP, SAMPLE_RATE, WINDOW
 
 if TYPE_CHECKING:
     from .signals import Samples
@@ -72,9 +72,9 @@ class Contender:
 
 def _open_ours(engine_name: str, sample_rate: int = SAMPLE_RATE, channels: int = 1) -> Any:
     def start(model: str) -> Live:
-        from .checkpoint import load_model
         from .engines import load_engine
         from .enhancer import Enhancer
+        from .network.checkpoint import load_model
 
         engine = load_engine(load_model(model), engine_name)
         enhancer = Enhancer(engine, sample_rate, channels)
@@ -92,7 +92,7 @@ def _open_ours(engine_name: str, sample_rate: int = SAMPLE_RATE, channels: int =
 
 
 def _open_onnxruntime(model: str) -> Live:
-    from .exporting import OUTPUTS, SHAPES, open_session
+    from .network.onnx_export import OUTPUTS, SHAPES, open_session
     from .spectrum import STFT
 
     session, stft = open_session(model), STFT(SAMPLE_RATE)

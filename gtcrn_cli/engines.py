@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .checkpoint import Checkpoint
-from .config import BINS
 from .errors import MissingExtraError, UserError
 from .machine_code import load_kernel
+from .network.checkpoint import Checkpoint
+from .network.config import BINS
 from .packing import STATE, Array, join_state, pack, split_state
 from .signals import Spectrum
 
 if TYPE_CHECKING:
-    from .model import GTCRN, GTCRNState
+    from .network.model import GTCRNState
 
 ENGINES = ("native", "torch")
 DEFAULT_ENGINE = "native"
@@ -85,6 +85,8 @@ class TorchEngine:
             import torch
         except ImportError:
             raise MissingExtraError("the torch engine", "torch") from None
+        from .network.model import build_network
+
         self.checkpoint = checkpoint
         self._torch = torch
         try:
@@ -106,7 +108,7 @@ def to_torch_state(state: Array) -> GTCRNState:
     """The native engine's state as the torch engine's, on the CPU: the stream can go on there."""
     import torch
 
-    from .model import GTBlockState, GTCRNState
+    from .network.model import GTBlockState, GTCRNState
 
     blocks, hidden = split_state(state)
     states = [
@@ -126,31 +128,6 @@ def to_native_state(state: GTCRNState) -> Array:
         ],
         [hidden.cpu().numpy() for hidden in state.dual_path],
     )
-
-
-def build_network(checkpoint: Checkpoint) -> GTCRN:
-    """The torch module with the weights of `checkpoint`, in evaluation mode.
-
-    Raises
-    ------
-    UserError
-        The weights do not fit the network that the checkpoint's config describes.
-    """
-    import torch
-
-    from .model import GTCRN
-
-    network = GTCRN(checkpoint.config)
-    tensors = {name: torch.from_numpy(w.copy()) for name, w in checkpoint.weights.items()}
-    try:
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"the weights do not fit the network: {reason}") from None
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise UserError(f"the weights do not fit the network: {(missing + unexpected)[0]}")
-    return network.eval()
 
 
 def load_engine(checkpoint: Checkpoint, name: str = DEFAULT_ENGINE, device: str = "cpu") -> Engine:

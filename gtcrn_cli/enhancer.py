@@ -17,9 +17,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from .config import BINS
 from .engines import Engine, State
 from .errors import UserError
+from .network.config import BINS
 from .signals import Samples, Spectrum
 from .spectrum import STFT, network_bins
 

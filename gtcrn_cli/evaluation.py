@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import Checkpoint
-from .config import SAMPLE_RATE
 from .engines import load_engine
 from .enhancer import Enhancer
 from .errors import MissingExtraError, UserError
 from .measures import AGAINST_CLEAN, Scores, dnsmos_scores, snr_db
+from .network.checkpoint import Checkpoint
+from .network.config import SAMPLE_RATE
 from .recordings import Mono, audio_files, read_mono, read_samples, to_mono
 
 try:

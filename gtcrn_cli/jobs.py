@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .audio.opening import Output
-from .checkpoint import Checkpoint
 from .engines import Engine, load_engine
 from .enhancer import Settings
 from .errors import UserError
 from .memory import keep_freed_memory
+from .network.checkpoint import Checkpoint
 from .pipeline import denoise
 from .storage import delivered, fetched
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from .config import BANDS, BINS, DEEP_BANDS, ERB_BANDS, LOW_BINS
+from .network.config import BANDS, BINS, DEEP_BANDS, ERB_BANDS, LOW_BINS
 from .packing import (
     ADD,
     ATTEND,

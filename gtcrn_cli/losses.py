@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import BINS, HOP, SAMPLE_RATE, WINDOW
 from .dnsmos import Dnsmos
+from .network.config import BINS, HOP, SAMPLE_RATE, WINDOW
 from .spectrum import synthesize_torch
 
 REFERENCE_RMS = 0.05  # -26 dBFS: every example is judged as if it were this loud

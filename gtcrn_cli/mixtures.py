@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from .config import SAMPLE_RATE
 from .errors import MissingExtraError, UserError
+from .network.config import SAMPLE_RATE
 from .recordings import Mono, audio_files, read_mono
 
 try:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import Checkpoint, Weights
-from .config import (
+from .errors import UserError
+from .network.checkpoint import Checkpoint, Weights
+from .network.config import (
     CHANNELS,
     DEEP_BANDS,
     DILATIONS,
@@ -26,7 +27,6 @@ from .config import (
     LEVELS,
     GTCRNConfig,
 )
-from .errors import UserError
 
 Array = NDArray[Any]  # float32 once packed; some of the folding is done in float64
 

@@ -18,8 +18,8 @@ import numpy as np
 import soundfile
 
 from .comparison import ROWS, SCORED_S, Comparison, Floats, Track, compare, mel
-from .config import SAMPLE_RATE
 from .errors import MissingExtraError, UserError
+from .network.config import SAMPLE_RATE
 from .paths import write_whole
 from .signals import SILENCE_DB
 

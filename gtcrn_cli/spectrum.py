@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .config import BINS, HOP, SAMPLE_RATE, WINDOW
 from .errors import UserError
+from .network.config import BINS, HOP, SAMPLE_RATE, WINDOW
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,13 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import Checkpoint
-from .config import SAMPLE_RATE, GTCRNConfig
-from .engines import build_network
 from .errors import UserError
 from .losses import EnhancementLoss, PerceptualLoss, si_snr_log10, wideband_pesq
 from .mixtures import Corpora, Recipe, mixture
-from .model import GTCRN
+from .network.checkpoint import Checkpoint
+from .network.config import SAMPLE_RATE, GTCRNConfig
+from .network.model import GTCRN, build_network
 from .spectrum import analyze_torch, synthesize_torch
 from .training_ops import speed_up
 

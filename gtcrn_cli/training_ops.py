@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .fusion import Fusion, align
-from .model import HALF, ConvBlock, GTBlock, GTBlockState
+from .network.fusion import Fusion, align
+from .network.model import HALF, ConvBlock, GTBlock, GTBlockState
 
 LANES = 64
 

@@ -15,9 +15,9 @@ import torch
 from hypothesis import settings
 from sound_server import SoundServer, why_unavailable
 
-from gtcrn_cli.checkpoint import Checkpoint, import_model, load_model
-from gtcrn_cli.config import GTCRNConfig
-from gtcrn_cli.model import GTCRN
+from gtcrn_cli.network.checkpoint import Checkpoint, import_model, load_model
+from gtcrn_cli.network.config import GTCRNConfig
+from gtcrn_cli.network.model import GTCRN
 
 torch.set_num_threads(1)  # where something loaded OpenMP before this file could ask for that
 

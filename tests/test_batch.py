@@ -25,11 +25,11 @@ import soundfile
 
 from gtcrn_cli import batch as batch_module
 from gtcrn_cli.batch import Result, run_batch
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.enhancer import Settings
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.jobs import Job, LocalWorkers, Model, Workers
 from gtcrn_cli.manifest import FILE_NAME
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.paths import PARTIAL
 from gtcrn_cli.plan import Order
 

@@ -10,7 +10,8 @@ import torch
 from conftest import REFERENCE
 from safetensors.numpy import save_file
 
-from gtcrn_cli.checkpoint import (
+from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.checkpoint import (
     Checkpoint,
     available_models,
     find_model,
@@ -19,8 +20,7 @@ from gtcrn_cli.checkpoint import (
     read_card,
     user_models_dir,
 )
-from gtcrn_cli.config import GTCRNConfig
-from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.config import GTCRNConfig
 
 
 def test_comes_back_as_it_was_saved(shipped: Checkpoint, tmp_path: Path):

@@ -21,8 +21,8 @@ import torch
 from conftest import REFERENCE, agreement_db, si_sdr_db
 
 from gtcrn_cli import __version__
-from gtcrn_cli.checkpoint import available_models
 from gtcrn_cli.cli import main
+from gtcrn_cli.network.checkpoint import available_models
 
 COMMAND = [sys.executable, "-m", "gtcrn_cli"]
 MEBIBYTE = 2**20

@@ -16,9 +16,9 @@ import soundfile
 from test_batch import killing_who_reads, sparse_recording, wait_for
 
 from gtcrn_cli.batch import run_batch
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.jobs import LocalWorkers, Model, Workers
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.plan import Order
 from gtcrn_cli.storage import delivered
 

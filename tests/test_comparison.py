@@ -14,7 +14,6 @@ from conftest import si_sdr_db
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.comparison import (
     ROWS,
     Analysis,
@@ -31,6 +30,7 @@ from gtcrn_cli.comparison import (
 from gtcrn_cli.engines import load_engine
 from gtcrn_cli.enhancer import Settings
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.spectrum import STFT
 
 

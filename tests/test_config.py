@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtcrn_cli.config import DTYPE_BYTES, INPUT, KINDS, GTCRNConfig
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.config import DTYPE_BYTES, INPUT, KINDS, GTCRNConfig
 
 five_kinds = st.tuples(*[st.sampled_from(KINDS)] * 5)
 fields = st.fixed_dictionaries(

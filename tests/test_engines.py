@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.engines import (
     ENGINES,
     Engine,
@@ -20,6 +19,7 @@ from gtcrn_cli.engines import (
     to_torch_state,
 )
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Spectrum
 from gtcrn_cli.spectrum import STFT
 

@@ -11,10 +11,10 @@ from conftest import agreement_db, si_sdr_db
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.engines import Engine, State, load_engine
 from gtcrn_cli.enhancer import Enhancer, Settings, strength_of_limit
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Samples, Spectrum
 
 ALL_RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000, 192_000)

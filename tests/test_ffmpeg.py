@@ -14,10 +14,10 @@ from conftest import si_sdr_db
 
 from gtcrn_cli.audio import ffmpeg
 from gtcrn_cli.audio.opening import Output
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.engines import Engine, load_engine
 from gtcrn_cli.enhancer import Settings
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.pipeline import denoise
 
 needs_ffmpeg = pytest.mark.skipif(

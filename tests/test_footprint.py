@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from gtcrn_cli.config import GTCRNConfig
-from gtcrn_cli.footprint import footprint
-from gtcrn_cli.model import GTCRN
+from gtcrn_cli.network.config import GTCRNConfig
+from gtcrn_cli.network.footprint import footprint
+from gtcrn_cli.network.model import GTCRN
 
 NAMES = [
     "add",

@@ -13,12 +13,12 @@ import torch
 from conftest import untrained
 from torch.nn import functional as F
 
-from gtcrn_cli.checkpoint import Checkpoint
-from gtcrn_cli.config import INPUT, GTCRNConfig
 from gtcrn_cli.engines import ENGINES, Engine, load_engine, to_native_state
 from gtcrn_cli.enhancer import Enhancer
-from gtcrn_cli.fusion import Fusion, SkipCache, align
-from gtcrn_cli.model import GTCRN
+from gtcrn_cli.network.checkpoint import Checkpoint
+from gtcrn_cli.network.config import INPUT, GTCRNConfig
+from gtcrn_cli.network.fusion import Fusion, SkipCache, align
+from gtcrn_cli.network.model import GTCRN
 from gtcrn_cli.signals import Spectrum
 from gtcrn_cli.spectrum import STFT
 

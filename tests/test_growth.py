@@ -7,10 +7,11 @@ import pytest
 import torch
 from conftest import untrained
 
-from gtcrn_cli.config import GTCRNConfig
-from gtcrn_cli.engines import ENGINES, build_network, load_engine
+from gtcrn_cli.engines import ENGINES, load_engine
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.growth import grow
+from gtcrn_cli.network.config import GTCRNConfig
+from gtcrn_cli.network.growth import grow
+from gtcrn_cli.network.model import build_network
 
 SMALL = untrained(GTCRNConfig())
 

@@ -11,8 +11,8 @@ import pytest
 from numba import njit, types
 
 from gtcrn_cli import kernel
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.engines import load_engine
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.packing import split_state
 from gtcrn_cli.simd import FLOATS, Floats, load16, splat16, store
 from gtcrn_cli.spectrum import STFT

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from gtcrn_cli.config import WINDOW
 from gtcrn_cli.dnsmos import Dnsmos
 from gtcrn_cli.errors import MissingExtraError
 from gtcrn_cli.losses import (
@@ -21,6 +20,7 @@ from gtcrn_cli.losses import (
     spectral_loss,
     wideband_pesq,
 )
+from gtcrn_cli.network.config import WINDOW
 from gtcrn_cli.spectrum import analyze_torch
 
 

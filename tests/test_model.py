@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gtcrn_cli.checkpoint import Checkpoint
-from gtcrn_cli.engines import TorchEngine, build_network
+from gtcrn_cli.engines import TorchEngine
 from gtcrn_cli.enhancer import Enhancer
-from gtcrn_cli.model import GTCRN, GTCRNState, erb_filterbank
+from gtcrn_cli.network.checkpoint import Checkpoint
+from gtcrn_cli.network.model import GTCRN, GTCRNState, build_network, erb_filterbank
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.packing import STATE, WEIGHTS, join_state, pack, split_state
 
 

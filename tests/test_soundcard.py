@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from sound_server import MICROPHONE, RATE, SPEAKER, SoundServer
 
 from gtcrn_cli import soundcard
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.engines import load_engine
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.soundcard import DefaultWatcher, plan_buffers
 
 LEAD_S = 10  # of silence, while everything starts

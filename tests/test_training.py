@@ -17,11 +17,11 @@ import torch
 from conftest import untrained
 from typer.testing import CliRunner
 
-from gtcrn_cli.checkpoint import Checkpoint, load_model
 from gtcrn_cli.cli import app
-from gtcrn_cli.config import GTCRNConfig
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.mixtures import Corpora, Recipe, list_clips, load_corpus, rehearsal
+from gtcrn_cli.network.checkpoint import Checkpoint, load_model
+from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.training import Plan, train
 
 PLAN = Plan(

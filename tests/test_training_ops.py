@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gtcrn_cli.config import GTCRNConfig
-from gtcrn_cli.model import GTCRN
+from gtcrn_cli.network.config import GTCRNConfig
+from gtcrn_cli.network.model import GTCRN
 from gtcrn_cli.training_ops import BlockGRU, normalize_and_activate, speed_up
 
 

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 from conftest import PROJECT, si_sdr_db
 
-from gtcrn_cli.checkpoint import Checkpoint
 from gtcrn_cli.engines import Engine, load_engine
 from gtcrn_cli.enhancer import Enhancer
 from gtcrn_cli.mixtures import (
@@ -20,6 +19,7 @@ from gtcrn_cli.mixtures import (
     load_corpus,
     rehearsal,
 )
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.recordings import read_mono
 
 RATE = 16_000

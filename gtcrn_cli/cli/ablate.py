@@ -46,8 +46,8 @@ def ablate(
 
     from ..ablation import NETWORKS, as_markdown, draw
     from ..ablation import ablate as run_ablation
-    from ..config import GTCRNConfig
     from ..errors import MissingExtraError
+    from ..network.config import GTCRNConfig
     from ..paths import write_whole
     from ..training import Plan
 

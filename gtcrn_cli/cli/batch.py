@@ -147,9 +147,9 @@ def batch(
 
     from ..batch import preview, require_format, run_batch
     from ..batch_report import require_report, write_report
-    from ..checkpoint import load_model
     from ..jobs import LocalWorkers, Workers
     from ..jobs import Model as JobModel
+    from ..network.checkpoint import load_model
     from ..plan import Order, Selection
 
     for path in report or []:

@@ -61,9 +61,9 @@ def evaluate(
 
     Means are given with their 95 % confidence interval.
     """
-    from ..checkpoint import load_model
     from ..evaluation import as_csv, as_json, as_markdown, find_trials
     from ..evaluation import evaluate as judge_all
+    from ..network.checkpoint import load_model
     from ..paths import require_free, write_whole
 
     if clean is None and not dnsmos:

@@ -21,8 +21,8 @@ def export(
 
     What it says is compared with torch over 100 frames before it is kept.
     """
-    from ..checkpoint import load_model
-    from ..exporting import CHECKED_FRAMES, export
+    from ..network.checkpoint import load_model
+    from ..network.onnx_export import CHECKED_FRAMES, export
 
     difference = export(load_model(model), target, overwrite)
     typer.echo(f"{target}: within {difference:.1e} of torch over {CHECKED_FRAMES} frames", err=True)

@@ -15,7 +15,7 @@ def list_models(context: typer.Context) -> None:
     """List the models that --model knows by name."""
     if context.invoked_subcommand is not None:
         return
-    from ..checkpoint import DEFAULT_MODEL, available_models, read_card
+    from ..network.checkpoint import DEFAULT_MODEL, available_models, read_card
 
     for name, path in available_models().items():
         mark = "*" if name == DEFAULT_MODEL else " "
@@ -28,8 +28,8 @@ def show(name: Annotated[str, typer.Argument(help="A model's name, or a model fi
     import json
     from dataclasses import asdict
 
-    from ..checkpoint import find_model, load_model
-    from ..footprint import footprint
+    from ..network.checkpoint import find_model, load_model
+    from ..network.footprint import footprint
 
     checkpoint = load_model(name)
     facts = {
@@ -54,8 +54,8 @@ def add(
     ] = False,
 ) -> None:
     """Import a model into the user's data directory, for --model to use by name."""
-    from ..checkpoint import SUFFIX, import_model, user_models_dir
     from ..errors import UserError
+    from ..network.checkpoint import SUFFIX, import_model, user_models_dir
     from ..packing import pack
 
     target = user_models_dir() / f"{name or file.stem}{SUFFIX}"

@@ -117,7 +117,7 @@ def settings_of(
 
 def engine_of(model: str, engine: str, device: str) -> Engine:
     """The engine that these options ask for, its model loaded."""
-    from ..checkpoint import load_model
     from ..engines import load_engine
+    from ..network.checkpoint import load_model
 
     return load_engine(load_model(model), engine, device)

@@ -15,8 +15,8 @@ import typer
 from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from ..config import GTCRNConfig
     from ..mixtures import Clip, Corpora, Corpus
+    from ..network.config import GTCRNConfig
 
 DATA, HOW = "What to train on", "How to train"
 
@@ -112,8 +112,8 @@ def train(
     RUN/log.csv has the losses. Ctrl-C loses nothing: the same command goes on.
     """
     require_torch()
-    from ..checkpoint import load_model
-    from ..growth import grow
+    from ..network.checkpoint import load_model
+    from ..network.growth import grow
 
     chosen = _config(config) if config else None
     begin = load_model(start_from) if start_from else None
@@ -215,8 +215,8 @@ def finetune(
     Original material is mixed in, and the weights are held near where they were.
     """
     require_torch()
-    from ..checkpoint import load_model
     from ..mixtures import list_clips, load_joined, rehearsal
+    from ..network.checkpoint import load_model
     from ..training import Plan
 
     original = {
@@ -283,7 +283,7 @@ def require_torch() -> None:
 
 
 def _config(text: str) -> GTCRNConfig:
-    from ..config import GTCRNConfig
+    from ..network.config import GTCRNConfig
 
     if not text.lstrip().startswith("{"):
         return GTCRNConfig.parse(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .errors import UserError
+from ..errors import UserError
 
 SAMPLE_RATE = 16_000  # what the network was designed at; spectrum.py brings every other rate to it
 WINDOW = 512  # samples in a frame at that rate: 32 ms

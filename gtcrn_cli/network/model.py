@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import UserError
+from .checkpoint import Checkpoint
 from .config import (
     BINS,
     CHANNELS,
@@ -338,3 +340,24 @@ def complex_product(a: Tensor, b: Tensor) -> Tensor:
     real = a_real * b_real - a_imag * b_imag
     imag = a_real * b_imag + a_imag * b_real
     return torch.stack([real, imag], dim=-1)
+
+
+def build_network(checkpoint: Checkpoint) -> GTCRN:
+    """The torch module with the weights of `checkpoint`, in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        The weights do not fit the network that the checkpoint's config describes.
+    """
+    network = GTCRN(checkpoint.config)
+    tensors = {name: torch.from_numpy(w.copy()) for name, w in checkpoint.weights.items()}
+    try:
+        missing, unexpected = network.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"the weights do not fit the network: {reason}") from None
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise UserError(f"the weights do not fit the network: {(missing + unexpected)[0]}")
+    return network.eval()

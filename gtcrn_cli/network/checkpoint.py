@@ -22,8 +22,8 @@ from platformdirs import user_data_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..errors import MissingExtraError, UserError
 from .config import GTCRNConfig
-from .errors import MissingExtraError, UserError
 
 DEFAULT_MODEL = "gtcrn"
 SUFFIX = ".safetensors"
@@ -117,7 +117,7 @@ def read_card(path: Path) -> Mapping[str, Any]:
 
 def shipped_models_dir() -> Path:
     """Where the package's own models are: inside it when installed, beside it when editable."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
 

@@ -29,11 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import MissingExtraError, UserError
+from ..paths import require_free
 from .checkpoint import Checkpoint
 from .config import BINS, CHANNELS, DEEP_BANDS, DILATIONS, HOP, SAMPLE_RATE, WINDOW
-from .engines import build_network
-from .errors import MissingExtraError, UserError
-from .paths import require_free
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,6 +126,8 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
 def _one_frame(checkpoint: Checkpoint) -> nn.Module:
     import torch
 
+    from .model import build_network
+
     class OneFrame(torch.nn.Module):
         """`model.GTCRN` with the signature above."""
 
@@ -203,6 +204,8 @@ def run_frames(session: Any, spectrum: np.ndarray) -> np.ndarray:
 def largest_difference(model: bytes, checkpoint: Checkpoint) -> float:
     """Between `model` in ONNX Runtime and torch, over 100 frames of noise that comes and goes."""
     import torch
+
+    from .model import build_network
 
     noise = np.random.default_rng(0).standard_normal((CHECKED_FRAMES, BINS, 2))
     swell = np.sin(np.linspace(0, 3 * np.pi, CHECKED_FRAMES))[:, None, None]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import UserError
 from .checkpoint import Checkpoint, Weights
 from .config import CHANNELS, LEVELS, GTCRNConfig
-from .errors import UserError
 
 
 def grow(checkpoint: Checkpoint, config: GTCRNConfig) -> Checkpoint:
