@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from .errors import MissingExtraError, UserError
-from .machine_code import load_kernel
+from .native.layout import STATE
+from .native.machine_code import load_kernel
+from .native.packing import pack
 from .network.checkpoint import Checkpoint
 from .network.config import BINS
-from .packing import STATE, Array, join_state, pack, split_state
 from .signals import Spectrum
-
-if TYPE_CHECKING:
-    from .network.model import GTCRNState
 
 ENGINES = ("native", "torch")
 DEFAULT_ENGINE = "native"
@@ -102,32 +100,6 @@ class TorchEngine:
             frames = torch.view_as_real(torch.from_numpy(spectrum)).to(self._device)
             mask, state = self._network.mask(frames, state)
             return torch.view_as_complex(mask.contiguous()).cpu().numpy(), state
-
-
-def to_torch_state(state: Array) -> GTCRNState:
-    """The native engine's state as the torch engine's, on the CPU: the stream can go on there."""
-    import torch
-
-    from .network.model import GTBlockState, GTCRNState
-
-    blocks, hidden = split_state(state)
-    states = [
-        GTBlockState(torch.from_numpy(past), torch.from_numpy(memory)) for past, memory in blocks
-    ]
-    return GTCRNState(
-        tuple(states[:3]), tuple(torch.from_numpy(memory) for memory in hidden), tuple(states[3:])
-    )
-
-
-def to_native_state(state: GTCRNState) -> Array:
-    """The inverse of `to_torch_state`, from any device."""
-    return join_state(
-        [
-            (block.history.cpu().numpy(), block.hidden.cpu().numpy())
-            for block in (*state.encoder, *state.decoder)
-        ],
-        [hidden.cpu().numpy() for hidden in state.dual_path],
-    )
 
 
 def load_engine(checkpoint: Checkpoint, name: str = DEFAULT_ENGINE, device: str = "cpu") -> Engine:

@@ -8,16 +8,9 @@ import threading
 import numpy as np
 import pytest
 import torch
+from support.states import to_native_state, to_torch_state
 
-from gtcrn_cli.engines import (
-    ENGINES,
-    Engine,
-    State,
-    TorchEngine,
-    load_engine,
-    to_native_state,
-    to_torch_state,
-)
+from gtcrn_cli.engines import ENGINES, Engine, State, TorchEngine, load_engine
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Spectrum

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import untrained
+from support.states import to_native_state
 from torch.nn import functional as F
 
-from gtcrn_cli.engines import ENGINES, Engine, load_engine, to_native_state
+from gtcrn_cli.engines import ENGINES, Engine, load_engine
 from gtcrn_cli.enhancer import Enhancer
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import INPUT, GTCRNConfig

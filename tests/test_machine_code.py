@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gtcrn_cli import machine_code
+from gtcrn_cli.native import machine_code
 
 DIGEST_OF_A_MASK = """
 import hashlib, sys

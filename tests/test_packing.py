@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.native.layout import STATE, WEIGHTS
+from gtcrn_cli.native.packing import pack
+from gtcrn_cli.native.state import join_state, split_state
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.packing import STATE, WEIGHTS, join_state, pack, split_state
 
 
 def test_weights_are_flat_float32(shipped: Checkpoint) -> None:

@@ -55,8 +55,8 @@ def add(
 ) -> None:
     """Import a model into the user's data directory, for --model to use by name."""
     from ..errors import UserError
+    from ..native.packing import pack
     from ..network.checkpoint import SUFFIX, import_model, user_models_dir
-    from ..packing import pack
 
     target = user_models_dir() / f"{name or file.stem}{SUFFIX}"
     if target.exists() and not overwrite:

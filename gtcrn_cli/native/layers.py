@@ -1,59 +1,29 @@
-"""GTCRN on the CPU: the network of `model.py` for T frames per call, in Numba.
-
-The layers and their names are those of `model.py`; what differs, and why:
-
-- Activations are ``[band, channel]``, the paper's transposed: the 16 channels of a band are one
-  vector, and a convolution over k bands reads k * 16 numbers that lie in a row. Every convolution
-  is then the same loop: for each input number, that number times the vector of its 16 weights.
-- Three bands are computed at a time, so that a vector of weights is loaded once for three uses
-  and three sums are under way at once; 33 = 11 * 3.
-- Rows of bands have an empty band at either end, which is all that padding is.
-- One frame passes through all layers before the next one starts: all that a frame touches stays in
-  the first-level cache, and the result cannot depend on how many frames a call has.
-- The past frames of a temporal convolution are a ring: a new frame takes the oldest one's place.
-
-`packing.py` says how weights and state are laid out. The pointers here know no bounds.
-"""
+"""The layers of the network as compiled functions, in vectors of 16."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import types
 
-from .network.config import BANDS, BINS, DEEP_BANDS, ERB_BANDS, LOW_BINS
-from .packing import (
-    ADD,
-    ATTEND,
+from ..network.config import BANDS, BINS, DEEP_BANDS, ERB_BANDS, LOW_BINS
+from .layout import (
     ATTENTION,
-    CONCAT,
     CONV0,
     CONV1,
     DECONV3,
     DECONV4,
     DUAL_PATH,
     ERB,
-    FUSION,
-    GATE,
     GT_BLOCK,
     HIGH_BINS,
     INTER,
     INTRA,
-    MANTISSA_BITS_CUT,
     NORM,
-    PERIOD,
     ROW,
-    SKIP,
-    SKIPS,
-    STATE,
-    WEIGHTS,
 )
 from .simd import (
-    FLOATS,
     Floats,
     Vector,
     alternate_fours,
-    as_bfloat16,
-    as_float16,
     at,
     copy,
     fma,
@@ -81,19 +51,10 @@ from .simd import (
 )
 
 WIDE = 65  # bands between the two convolutions that halve them
-WIDE_ROW = (2 + WIDE + 2) * 16  # two empty bands at either end: conv1 reaches that far
-FEATURE_ROW = (3 + BANDS + 3) * 4  # magnitude, real, imaginary, unused; conv0 reaches 3 bands
 BIN_ROW = BINS * 4
-MASK_ROW = 272  # real and imaginary part of 129 bands, in whole vectors
-SKIP_ROWS = WIDE_ROW + 4 * ROW  # all encoder levels, shallowest first
 BARE_ROW = DEEP_BANDS * 16  # 33 bands, none empty
 HALF_ROW = DEEP_BANDS * 8
 GATE_ROW = DEEP_BANDS * 48
-# Numba compiles a function once more for each literal it is given; these are no literals to it.
-ONE, TWO, FIVE = np.int64(1), np.int64(2), np.int64(5)
-ALL_WIDE, ALL_DEEP = np.int64(WIDE), np.int64(DEEP_BANDS)
-NEXT, NEXT_BUT_ONE = np.int64(16), np.int64(32)
-FLOAT16, BFLOAT16 = MANTISSA_BITS_CUT["float16"], MANTISSA_BITS_CUT["bfloat16"]
 ZERO = np.float32(0)
 MAGNITUDE_FLOOR = np.float32(1e-12)
 TINY = np.float32(
@@ -493,174 +454,3 @@ def add_norm(x: Floats, h: Floats, w: Floats, y: Floats) -> None:
         a = (load16(z, band) - mean) * scale
         a = fma(a, load16(w, NORM.scale + band), load16(w, NORM.shift + band))
         store(y, band, load16(x, band) + a)
-
-
-# Skips. Rows of 65 bands are computed as 66: there is an empty band to spare.
-
-
-@inline
-def level_at(skips: Floats, level: int) -> Floats:
-    """The first band of an encoder level's output, or of what is cached of it."""
-    return at(skips, 32 if level == 0 else WIDE_ROW + (level - 1) * ROW + 16)
-
-
-@inline
-def fill(y: Floats, bands: int, value: Vector) -> None:
-    for n in range(0, bands * 16, 16):
-        store(y, n, value)
-
-
-@function
-def add_product(x: Floats, step: int, kernel: Floats, bands: int, y: Floats) -> None:
-    """``y += x @ kernel`` for all 16 channels of a band; `step` numbers to the next one in `x`."""
-    for band in range(0, bands, 3):
-        a, b, c = conv(x, band * step, step, 1, 16, 16, kernel, splat16(0.0))
-        n = band * 16
-        store3(y, n, 16, load16(y, n) + a, load16(y, n + 16) + b, load16(y, n + 32) + c)
-
-
-@function
-def cache_skips(skips: Floats, features: Floats, w: Floats, inputs: Floats) -> None:
-    """Compress and round all levels where they lie, and the input features into `inputs`."""
-    y = stack(WIDE_ROW)
-    for level in range(5):
-        x, bands = level_at(skips, level), WIDE if level == 0 else DEEP_BANDS
-        skip = at(w, SKIPS.sources + (level + 1) * SKIP.size)
-        if load(skip, SKIP.compresses) > 0:
-            fill(y, bands, load16(skip, SKIP.bias))
-            add_product(x, NEXT, at(skip, SKIP.kernel), bands, y)
-            copy(x, y, bands * 16)
-        round_skip(x, w, bands)
-    skip = at(w, SKIPS.sources)
-    bias = load16(skip, SKIP.bias)
-    for band in range(0, WIDE, 3):  # every second band, with its neighbours
-        a, b, c = conv(features, (band + 1) * 8, 8, 3, 4, 3, at(skip, SKIP.kernel), bias)
-        store3(inputs, band * 16, 16, a, b, c)
-    round_skip(inputs, w, ALL_WIDE)
-
-
-@function
-def round_skip(x: Floats, w: Floats, bands: int) -> None:
-    """To what half precision can hold; float16 saturates."""
-    cut = int(load(w, SKIPS.rounding))
-    if cut == FLOAT16:
-        for n in range(0, bands * 16, 16):
-            a = larger(smaller(load16(x, n), splat16(65504.0)), splat16(-65504.0))
-            store(x, n, as_float16(a))
-    elif cut == BFLOAT16:
-        for n in range(0, bands * 16, 16):
-            store(x, n, as_bfloat16(load16(x, n)))
-
-
-@function
-def restore(skips: Floats, inputs: Floats, w: Floats, bands: int, y: Floats) -> None:
-    """``W [e1, e2, ...]`` of all that the decoder level takes, aligned with its bands."""
-    fill(y, bands, load16(w, FUSION.restore_bias))
-    is_deep = bands == DEEP_BANDS
-    deep = y if is_deep else stack(BARE_ROW)
-    for source in range(6):
-        if load(w, FUSION.takes + source) > 0:
-            kernel = at(w, FUSION.restore + source * 256)
-            if source > 1:
-                add_product(level_at(skips, source - 1), NEXT, kernel, ALL_DEEP, deep)
-            else:
-                x = level_at(skips, 0) if source == 1 else inputs
-                add_product(x, NEXT_BUT_ONE if is_deep else NEXT, kernel, bands, y)
-    if not is_deep:
-        for n in range(0, BARE_ROW - 16, 16):
-            a, b = load16(deep, n), load16(deep, n + 16)
-            store(y, 2 * n, load16(y, 2 * n) + a)
-            store(y, 2 * n + 16, fma(a + b, splat16(0.5), load16(y, 2 * n + 16)))
-        n = BARE_ROW - 16
-        store(y, 2 * n, load16(y, 2 * n) + load16(deep, n))
-
-
-@function
-def fuse(
-    x: Floats, mirror: Floats, skips: Floats, inputs: Floats, w: Floats, bands: int, y: Floats
-) -> None:
-    """`fusion.Fusion`: a decoder level takes in its skips. Without empty bands; `y` may be `x`."""
-    skip = mirror
-    if load(w, FUSION.restores) > 0:
-        skip = stack(WIDE_ROW)
-        restore(skips, inputs, w, bands, skip)
-    kind, end = int(load(w, FUSION.kind)), bands * 16
-    if kind == ADD:
-        for n in range(0, end, 16):
-            store(y, n, load16(x, n) + load16(skip, n))
-    elif kind == CONCAT:
-        add_product(x, NEXT, at(w, FUSION.from_below), bands, skip)
-        copy(y, skip, end)
-    elif kind == ATTEND:
-        from_skip, from_below = load16(w, FUSION.from_skip), load16(w, FUSION.from_below)
-        bias = load(w, FUSION.bias)
-        for n in range(0, end, 16):
-            e, d = load16(skip, n), load16(x, n)
-            alpha = splat16(total(fma(e, from_skip, d * from_below)) + bias)
-            store(y, n, fma(sigmoid_of_double(alpha), e - d, d))
-    elif kind == GATE:
-        gates = stack(WIDE_ROW)
-        fill(gates, bands, load16(w, FUSION.bias))
-        add_product(skip, NEXT, at(w, FUSION.from_skip), bands, gates)
-        add_product(x, NEXT, at(w, FUSION.from_below), bands, gates)
-        for n in range(0, end, 16):
-            e, d = load16(skip, n), load16(x, n)
-            store(y, n, fma(sigmoid_of_double(load16(gates, n)), e - d, d))
-    else:
-        for n in range(0, end, 16):
-            store(y, n, load16(x, n))
-
-
-# The network
-
-
-def mask_frames(
-    spectrum: Floats, w: Floats, states: Floats, mask: Floats, channels: int, frames: int
-) -> None:
-    """The mask ``[C, T, 257, 2]`` of spectrum ``[C, T, 257, 2]``; `states` ``[C, STATE.size]``."""
-    for number in range(channels * frames):
-        state = at(states, number // frames * STATE.size)
-        frame = int(load(state, STATE.frame))
-        store(state, STATE.frame, float((frame + 1) % PERIOD))
-
-        x = stack(FEATURE_ROW)
-        features(spectrum, at(w, WEIGHTS.erb), x)
-        skips = stack(SKIP_ROWS)
-        level0, level1 = skips, at(skips, WIDE_ROW)
-        level2, level3, level4 = at(level1, ROW), at(level1, 2 * ROW), at(level1, 3 * ROW)
-        conv0(x, at(w, WEIGHTS.conv0), at(level0, 32))
-        conv1(level0, at(w, WEIGHTS.conv1), at(level1, 16))
-        encoder, block = at(w, WEIGHTS.encoder), GT_BLOCK.size
-        gt_block(level1, encoder, at(state, STATE.level2), ONE, frame, level2)
-        gt_block(level2, at(encoder, block), at(state, STATE.level3), TWO, frame, level3)
-        gt_block(level3, at(encoder, 2 * block), at(state, STATE.level4), FIVE, frame, level4)
-
-        y, z = stack(ROW), stack(ROW)
-        paths = at(w, WEIGHTS.dual_path)
-        dual_path(at(level4, 16), paths, at(state, STATE.dual_path1), at(z, 16))
-        second = at(paths, DUAL_PATH.size)
-        dual_path(at(z, 16), second, at(state, STATE.dual_path2), at(y, 16))
-
-        decoder, skip_weights = at(w, WEIGHTS.decoder), at(w, WEIGHTS.skips)
-        fusions, size = at(skip_weights, SKIPS.fusions), FUSION.size
-        if load(skip_weights, SKIPS.prepares) > 0:
-            inputs = stack(WIDE_ROW)
-            cache_skips(skips, x, skip_weights, inputs)
-            x = inputs
-        fuse(at(y, 16), at(level4, 16), skips, x, at(fusions, 4 * size), ALL_DEEP, at(z, 16))
-        gt_block(z, decoder, at(state, STATE.decoder0), FIVE, frame, y)
-        fuse(at(y, 16), at(level3, 16), skips, x, at(fusions, 3 * size), ALL_DEEP, at(z, 16))
-        gt_block(z, at(decoder, block), at(state, STATE.decoder1), TWO, frame, y)
-        fuse(at(y, 16), at(level2, 16), skips, x, at(fusions, 2 * size), ALL_DEEP, at(z, 16))
-        gt_block(z, at(decoder, 2 * block), at(state, STATE.decoder2), ONE, frame, y)
-        fuse(at(y, 16), at(level1, 16), skips, x, at(fusions, size), ALL_DEEP, at(z, 16))
-        wide = stack(WIDE_ROW)
-        deconv3(z, at(w, WEIGHTS.deconv3), at(wide, 32))
-        fuse(at(wide, 32), at(level0, 32), skips, x, fusions, ALL_WIDE, at(wide, 32))
-        bands = stack(MASK_ROW)
-        deconv4(at(wide, 16), at(w, WEIGHTS.deconv4), bands)
-        expand(bands, at(w, WEIGHTS.erb), mask)
-        spectrum, mask = at(spectrum, BINS * 2), at(mask, BINS * 2)
-
-
-SIGNATURE = types.void(FLOATS, FLOATS, FLOATS, FLOATS, types.int64, types.int64)

@@ -32,7 +32,8 @@ MaskFrames = Callable[[int, int, int, int, int, int], None]
 """`kernel.mask_frames`, with addresses for pointers."""
 
 _SYMBOL = "gtcrn_mask_frames"
-_SOURCES = ("config.py", "packing.py", "simd.py", "kernel.py")
+_PACKAGE = Path(__file__).parent
+_CONFIG = _PACKAGE.parent / "network" / "config.py"  # all that the package imports besides itself
 _DIGEST_BYTES = 32
 _lock = threading.Lock()
 _linked: list[tuple[llvm.ExecutionEngine, Any]] = []  # must outlive the function
@@ -68,8 +69,8 @@ def cache_file() -> Path:
     for part in (llvm.get_process_triple(), llvm.get_host_cpu_name(), _features()):
         key.update(f"{part}\n".encode())
     key.update(f"{llvmlite.__version__} {version('numba')}\n".encode())
-    for source in _SOURCES:
-        key.update(Path(__file__).with_name(source).read_bytes())
+    for source in (*sorted(_PACKAGE.glob("*.py")), _CONFIG):
+        key.update(source.read_bytes())
     return user_cache_path("gtcrn") / f"kernel-{key.hexdigest()[:20]}.o"
 
 
