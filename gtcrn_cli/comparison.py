@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.files import FileSource
-from .engines import Engine, State
-from .enhancer import Enhancer, Settings
+from .enhancement.engines import Engine, State
+from .enhancement.enhancer import Enhancer, Settings
+from .enhancement.stft import STFT
 from .errors import MissingExtraError, ReadError, UserError
 from .measures import dnsmos_scores, pesq_score, si_sdr_db, stoi_score
 from .network.checkpoint import Checkpoint
 from .network.config import BINS, SAMPLE_RATE, WINDOW
 from .signals import SILENCE_DB, Level, Samples, Spectrum
-from .spectrum import STFT
 
 Role = Literal["noisy", "enhanced", "clean"]
 Floats = NDArray[np.float32]

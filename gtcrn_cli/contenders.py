@@ -72,8 +72,8 @@ class Contender:
 
 def _open_ours(engine_name: str, sample_rate: int = SAMPLE_RATE, channels: int = 1) -> Any:
     def start(model: str) -> Live:
-        from .engines import load_engine
-        from .enhancer import Enhancer
+        from .enhancement.engines import load_engine
+        from .enhancement.enhancer import Enhancer
         from .network.checkpoint import load_model
 
         engine = load_engine(load_model(model), engine_name)
@@ -92,8 +92,8 @@ def _open_ours(engine_name: str, sample_rate: int = SAMPLE_RATE, channels: int =
 
 
 def _open_onnxruntime(model: str) -> Live:
+    from .enhancement.stft import STFT
     from .network.onnx_export import OUTPUTS, SHAPES, open_session
-    from .spectrum import STFT
 
     session, stft = open_session(model), STFT(SAMPLE_RATE)
     caches = [np.zeros(shape, np.float32) for name, shape in SHAPES.items() if name != "mix"]

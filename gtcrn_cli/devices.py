@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import pulse
+from .enhancement.stft import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from .errors import DeviceError, UserError
-from .spectrum import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 
 Side = Literal["input", "output"]
 

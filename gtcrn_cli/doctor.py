@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from .devices import Device, End, Side, behind, find, list_devices, portaudio
-from .engines import Engine
-from .enhancer import Enhancer
+from .enhancement.engines import Engine
+from .enhancement.enhancer import Enhancer
 from .errors import DeviceError, UserError
 from .live import Pair
 from .signals import Samples
@@ -114,7 +114,7 @@ def round_trip(pair: Pair) -> Finding:
             "warning",
             "no click came back: connect output and input, or turn the speaker up",
         )
-    from .spectrum import STFT
+    from .enhancement.stft import STFT
 
     stft = STFT(pair.sample_rate)
     live_ms = 1000 * (delay + stft.hop) / pair.sample_rate

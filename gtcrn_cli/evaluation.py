@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .engines import load_engine
-from .enhancer import Enhancer
+from .enhancement.engines import load_engine
+from .enhancement.enhancer import Enhancer
 from .errors import MissingExtraError, UserError
 from .measures import AGAINST_CLEAN, Scores, dnsmos_scores, snr_db
 from .network.checkpoint import Checkpoint

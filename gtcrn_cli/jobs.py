@@ -33,12 +33,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .audio.opening import Output
-from .engines import Engine, load_engine
-from .enhancer import Settings
+from .enhancement.engines import Engine, load_engine
+from .enhancement.enhancer import Settings
+from .enhancement.pipeline import denoise
 from .errors import UserError
 from .memory import keep_freed_memory
 from .network.checkpoint import Checkpoint
-from .pipeline import denoise
 from .storage import delivered, fetched
 
 GRACE_S = 2  # for a worker that is told to stop

@@ -26,8 +26,8 @@ import numpy as np
 from .audio.files import FileSink
 from .audio.formats import Encoding, encoding_for
 from .drift import DEAD_ZONE_S, DriftControl, Resampler
-from .engines import Engine
-from .enhancer import Enhancer, Settings
+from .enhancement.engines import Engine
+from .enhancement.enhancer import Enhancer, Settings
 from .errors import DeviceError, MissingExtraError, UserError
 from .paths import require_free
 from .ring import Player, Ring, make_realtime

@@ -17,7 +17,7 @@ from posixpath import splitext  # paths here have slashes, and pathlib takes its
 
 from .audio import ffmpeg
 from .audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
-from .enhancer import Settings
+from .enhancement.enhancer import Settings
 from .errors import UserError
 from .manifest import Manifest, Record
 from .paths import PARTIAL

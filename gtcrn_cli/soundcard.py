@@ -31,10 +31,10 @@ from .devices import (
     refresh,
     routed,
 )
+from .enhancement.stft import STFT
 from .errors import DeviceError, UserError
 from .ring import Player, Ring
 from .signals import Samples
-from .spectrum import STFT
 
 RING_S = 4.0
 MOST_WAITING_S = 0.25  # in either ring, beyond what has to wait there

@@ -13,15 +13,15 @@ from click.testing import Result
 from conftest import untrained
 from typer.testing import CliRunner
 
-from gtcrn_cli import ablation
-from gtcrn_cli.ablation import gradient_norms, score, time_frames
 from gtcrn_cli.cli import app
 from gtcrn_cli.cli.train import _config as named
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.mixtures import rehearsal
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.model import build_network
+from gtcrn_cli.training import ablation
+from gtcrn_cli.training.ablation import gradient_norms, score, time_frames
+from gtcrn_cli.training.corpora import rehearsal
 
 NAMES = ["none", "hybrid+dense+input+compress=4+bfloat16"]
 

@@ -25,7 +25,7 @@ import soundfile
 
 from gtcrn_cli import batch as batch_module
 from gtcrn_cli.batch import Result, run_batch
-from gtcrn_cli.enhancer import Settings
+from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.jobs import Job, LocalWorkers, Model, Workers
 from gtcrn_cli.manifest import FILE_NAME

@@ -27,11 +27,11 @@ from gtcrn_cli.comparison import (
     distinct_names,
     mel,
 )
-from gtcrn_cli.engines import load_engine
-from gtcrn_cli.enhancer import Settings
+from gtcrn_cli.enhancement.engines import load_engine
+from gtcrn_cli.enhancement.enhancer import Settings
+from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.spectrum import STFT
 
 
 def sine(hz: float, sample_rate: int, seconds: float = 2, channels: int = 1) -> np.ndarray:

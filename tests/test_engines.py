@@ -10,11 +10,11 @@ import pytest
 import torch
 from support.states import to_native_state, to_torch_state
 
-from gtcrn_cli.engines import ENGINES, Engine, State, TorchEngine, load_engine
+from gtcrn_cli.enhancement.engines import ENGINES, Engine, State, TorchEngine, load_engine
+from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Spectrum
-from gtcrn_cli.spectrum import STFT
 
 ATOL = 1e-4
 

@@ -11,8 +11,8 @@ from conftest import agreement_db, si_sdr_db
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtcrn_cli.engines import Engine, State, load_engine
-from gtcrn_cli.enhancer import Enhancer, Settings, strength_of_limit
+from gtcrn_cli.enhancement.engines import Engine, State, load_engine
+from gtcrn_cli.enhancement.enhancer import Enhancer, Settings, strength_of_limit
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Samples, Spectrum

@@ -11,13 +11,13 @@ from conftest import si_sdr_db, untrained
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app
-from gtcrn_cli.engines import load_engine
-from gtcrn_cli.enhancer import Enhancer
+from gtcrn_cli.enhancement.engines import load_engine
+from gtcrn_cli.enhancement.enhancer import Enhancer
+from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.network import onnx_export as exporting
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import GTCRNConfig
-from gtcrn_cli.spectrum import STFT
 
 
 @pytest.fixture(scope="module")

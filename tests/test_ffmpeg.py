@@ -14,11 +14,11 @@ from conftest import si_sdr_db
 
 from gtcrn_cli.audio import ffmpeg
 from gtcrn_cli.audio.opening import Output
-from gtcrn_cli.engines import Engine, load_engine
-from gtcrn_cli.enhancer import Settings
+from gtcrn_cli.enhancement.engines import Engine, load_engine
+from gtcrn_cli.enhancement.enhancer import Settings
+from gtcrn_cli.enhancement.pipeline import denoise
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.pipeline import denoise
 
 needs_ffmpeg = pytest.mark.skipif(
     not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH"
@@ -192,8 +192,10 @@ def test_without_ffmpeg_it_is_said(
 def test_memory_does_not_grow_with_the_file(tmp_path: Path):
     """100 s at 192 kHz are 77 MB as samples."""
     code = (
-        "import re, sys; from pathlib import Path; from gtcrn_cli.pipeline import denoise;"
-        "from gtcrn_cli.checkpoint import load_model; from gtcrn_cli.engines import load_engine;"
+        "import re, sys; from pathlib import Path;"
+        "from gtcrn_cli.enhancement.pipeline import denoise;"
+        "from gtcrn_cli.enhancement.engines import load_engine;"
+        "from gtcrn_cli.network.checkpoint import load_model;"
         "denoise(sys.argv[1], sys.argv[2], load_engine(load_model()));"
         "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )

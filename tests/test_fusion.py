@@ -14,14 +14,14 @@ from conftest import untrained
 from support.states import to_native_state
 from torch.nn import functional as F
 
-from gtcrn_cli.engines import ENGINES, Engine, load_engine
-from gtcrn_cli.enhancer import Enhancer
+from gtcrn_cli.enhancement.engines import ENGINES, Engine, load_engine
+from gtcrn_cli.enhancement.enhancer import Enhancer
+from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import INPUT, GTCRNConfig
 from gtcrn_cli.network.fusion import Fusion, SkipCache, align
 from gtcrn_cli.network.model import GTCRN
 from gtcrn_cli.signals import Spectrum
-from gtcrn_cli.spectrum import STFT
 
 EXACT = [
     "none",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import untrained
 
-from gtcrn_cli.engines import ENGINES, load_engine
+from gtcrn_cli.enhancement.engines import ENGINES, load_engine
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.growth import grow

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numba import njit, types
 
-from gtcrn_cli.engines import load_engine
+from gtcrn_cli.enhancement.engines import load_engine
+from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.native import layers
 from gtcrn_cli.native.simd import FLOATS, Floats, load16, splat16, store
 from gtcrn_cli.native.state import split_state
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.spectrum import STFT
 
 
 def tanh_of_16(x: Floats, y: Floats) -> None:

@@ -14,8 +14,8 @@ from simulated import SimulatedPair, SimulatedSound
 
 from gtcrn_cli import live
 from gtcrn_cli.drift import DEAD_ZONE_S
-from gtcrn_cli.engines import load_engine
-from gtcrn_cli.enhancer import Enhancer, Settings
+from gtcrn_cli.enhancement.engines import load_engine
+from gtcrn_cli.enhancement.enhancer import Enhancer, Settings
 from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.live import START_S, Controls, RateConverter, Session, Worker
 from gtcrn_cli.network.checkpoint import Checkpoint

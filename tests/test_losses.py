@@ -7,21 +7,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from gtcrn_cli.dnsmos import Dnsmos
 from gtcrn_cli.errors import MissingExtraError
-from gtcrn_cli.losses import (
+from gtcrn_cli.network.config import WINDOW
+from gtcrn_cli.training.dnsmos import Dnsmos
+from gtcrn_cli.training.losses import EnhancementLoss, compress, over_suppression, spectral_loss
+from gtcrn_cli.training.perceptual import (
     BAND_BINS,
-    EnhancementLoss,
     IntelligibilityLoss,
     PerceptualLoss,
     QualityLoss,
-    compress,
-    over_suppression,
-    spectral_loss,
     wideband_pesq,
 )
-from gtcrn_cli.network.config import WINDOW
-from gtcrn_cli.spectrum import analyze_torch
+from gtcrn_cli.training.stft import analyze_torch
 
 
 @pytest.fixture
@@ -160,7 +157,7 @@ def test_quality_is_rated_as_dnsmos_does(speech: Tensor, noise: Tensor):
 
 
 def test_without_the_judge_its_extra_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gtcrn_cli.dnsmos.find_spec", lambda name: None)
+    monkeypatch.setattr("gtcrn_cli.training.dnsmos.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"gtcrn-cli\[train\]"):
         EnhancementLoss(quality=1.0)
 

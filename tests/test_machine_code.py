@@ -14,8 +14,8 @@ from gtcrn_cli.native import machine_code
 DIGEST_OF_A_MASK = """
 import hashlib, sys
 import numpy as np
-from gtcrn_cli.checkpoint import load_model
-from gtcrn_cli.engines import load_engine
+from gtcrn_cli.network.checkpoint import load_model
+from gtcrn_cli.enhancement.engines import load_engine
 noise = np.random.default_rng(0).standard_normal((1, 9, 257, 2)).astype(np.float32)
 mask, _ = load_engine(load_model()).mask(noise.view(np.complex64)[..., 0], None)
 print(hashlib.sha256(mask.tobytes()).hexdigest(), "numba" in sys.modules, "torch" in sys.modules)
@@ -112,8 +112,8 @@ def test_works_where_nothing_can_be_kept(
 WRITES_ONLY_ITS_OUTPUT = """
 import ctypes, gc
 import numpy as np
-from gtcrn_cli.checkpoint import load_model
-from gtcrn_cli.engines import load_engine
+from gtcrn_cli.network.checkpoint import load_model
+from gtcrn_cli.enhancement.engines import load_engine
 engine = load_engine(load_model())
 gc.collect()
 small = [(ctypes.c_uint64 * 2)(1, 1) for _ in range(20_000)]  # takes all free pieces of memory

@@ -13,23 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.mixtures import (
-    SPEEDS,
-    Corpora,
-    Recipe,
-    active_level_db,
-    at_speed,
-    coded,
-    early_part,
-    list_clips,
-    load_corpus,
-    load_joined,
-    made_noise,
-    made_room,
-    mixture,
-    rehearsal,
-    reverberate,
-)
+from gtcrn_cli.training.corpora import Corpora, list_clips, load_corpus, load_joined, rehearsal
+from gtcrn_cli.training.effects import active_level_db, coded, early_part, made_room, reverberate
+from gtcrn_cli.training.mixtures import SPEEDS, at_speed, made_noise, mixture
+from gtcrn_cli.training.recipe import Recipe
 
 RATE = 16_000
 SECOND = RATE

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gtcrn_cli.engines import TorchEngine
-from gtcrn_cli.enhancer import Enhancer
+from gtcrn_cli.enhancement.engines import TorchEngine
+from gtcrn_cli.enhancement.enhancer import Enhancer
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.model import GTCRN, GTCRNState, build_network, erb_filterbank
 

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app
 from gtcrn_cli.comparison import Enhancing, Section, compare
-from gtcrn_cli.engines import load_engine
-from gtcrn_cli.enhancer import Settings
+from gtcrn_cli.enhancement.engines import load_engine
+from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.report import comparison_page, write_page, write_picture

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from gtcrn_cli.enhancer import Settings
+from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.live import Controls, Counters, Status
 from gtcrn_cli.screen import (
     JsonLines,

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sound_server import MICROPHONE, RATE, SPEAKER, SoundServer
 
 from gtcrn_cli import soundcard
-from gtcrn_cli.engines import load_engine
+from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.soundcard import DefaultWatcher, plan_buffers
 

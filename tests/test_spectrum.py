@@ -8,8 +8,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gtcrn_cli.enhancement.stft import STFT, network_bins, window_length
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.spectrum import STFT, analyze_torch, network_bins, synthesize_torch, window_length
+from gtcrn_cli.training.stft import analyze_torch, synthesize_torch
 
 
 @pytest.mark.parametrize(

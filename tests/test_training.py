@@ -19,10 +19,12 @@ from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.mixtures import Corpora, Recipe, list_clips, load_corpus, rehearsal
 from gtcrn_cli.network.checkpoint import Checkpoint, load_model
 from gtcrn_cli.network.config import GTCRNConfig
-from gtcrn_cli.training import Plan, train
+from gtcrn_cli.training.corpora import Corpora, list_clips, load_corpus, rehearsal
+from gtcrn_cli.training.loop import train
+from gtcrn_cli.training.plan import Plan
+from gtcrn_cli.training.recipe import Recipe
 
 PLAN = Plan(
     steps=6,

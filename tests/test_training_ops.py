@@ -10,7 +10,9 @@ from torch import nn
 
 from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.model import GTCRN
-from gtcrn_cli.training_ops import BlockGRU, normalize_and_activate, speed_up
+from gtcrn_cli.training.fast.gru import BlockGRU
+from gtcrn_cli.training.fast.layers import speed_up
+from gtcrn_cli.training.fast.norm import normalize_and_activate
 
 
 @pytest.mark.parametrize("count", [1, 64, 70])

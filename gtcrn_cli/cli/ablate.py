@@ -44,12 +44,12 @@ def ablate(
     require_torch()
     import torch
 
-    from ..ablation import NETWORKS, as_markdown, draw
-    from ..ablation import ablate as run_ablation
     from ..errors import MissingExtraError
     from ..network.config import GTCRNConfig
     from ..paths import write_whole
-    from ..training import Plan
+    from ..training.ablation import NETWORKS, as_markdown, draw
+    from ..training.ablation import ablate as run_ablation
+    from ..training.plan import Plan
 
     configs = [GTCRNConfig.parse(name) for name in config or NETWORKS]
     say = partial(typer.echo, err=True)

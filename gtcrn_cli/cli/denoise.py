@@ -27,7 +27,7 @@ from .options import (
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from ..pipeline import Summary
+    from ..enhancement.pipeline import Summary
 
 
 EXAMPLES = """
@@ -89,9 +89,9 @@ def denoise(
     """Remove the noise from a recording: same length, same rate, same format, in time with it."""
     settings = settings_of(strength, atten_limit, high_band, channels)
 
-    from .. import pipeline
     from ..audio.formats import RawFormat
     from ..audio.opening import Output
+    from ..enhancement import pipeline
     from ..memory import keep_freed_memory
 
     keep_freed_memory()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..engines import Engine
-    from ..enhancer import Settings
+    from ..enhancement.engines import Engine
+    from ..enhancement.enhancer import Settings
 
 
 class HighBandChoice(str, Enum):
@@ -102,7 +102,7 @@ def settings_of(
     channels: ChannelsChoice,
 ) -> Settings:
     """The settings that these options ask for."""
-    from ..enhancer import Settings, strength_of_limit
+    from ..enhancement.enhancer import Settings, strength_of_limit
 
     if strength is not None and atten_limit is not None:
         raise typer.BadParameter("--strength and --atten-limit say the same thing: give one")
@@ -117,7 +117,7 @@ def settings_of(
 
 def engine_of(model: str, engine: str, device: str) -> Engine:
     """The engine that these options ask for, its model loaded."""
-    from ..engines import load_engine
+    from ..enhancement.engines import load_engine
     from ..network.checkpoint import load_model
 
     return load_engine(load_model(model), engine, device)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..pipeline import Progress
+    from ..enhancement.pipeline import Progress
 
 
 @contextmanager

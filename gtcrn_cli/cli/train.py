@@ -15,8 +15,8 @@ import typer
 from ..errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from ..mixtures import Clip, Corpora, Corpus
     from ..network.config import GTCRNConfig
+    from ..training.corpora import Clip, Corpora, Corpus
 
 DATA, HOW = "What to train on", "How to train"
 
@@ -121,7 +121,8 @@ def train(
         begin = grow(begin, chosen)
     clips, corpora, valid = load_corpora(speech, noise, rooms, microphones)
 
-    from ..training import GOING_ON, VALIDATION_SEED, Plan, validation_set, write_validation_set
+    from ..training.plan import GOING_ON, Plan
+    from ..training.validation import VALIDATION_SEED, validation_set, write_validation_set
 
     if write_validation is not None:
         write_validation_set(write_validation, validation_set(valid, VALIDATION_SEED, 200))
@@ -156,7 +157,7 @@ def load_corpora(
     speech: Path, noise: Path, rooms: Path | None, microphones: Path | None
 ) -> tuple[dict[str, list[Clip]], Corpora, Corpora]:
     """All clips of speech and of noise; what to train on; what is held out to validate."""
-    from ..mixtures import list_clips, load_corpus
+    from ..training.corpora import list_clips, load_corpus
 
     clips = {"speech": list_clips(speech, "speech"), "noise": list_clips(noise, "noise")}
 
@@ -215,9 +216,9 @@ def finetune(
     Original material is mixed in, and the weights are held near where they were.
     """
     require_torch()
-    from ..mixtures import list_clips, load_joined, rehearsal
     from ..network.checkpoint import load_model
-    from ..training import Plan
+    from ..training.corpora import list_clips, load_joined, rehearsal
+    from ..training.plan import Plan
 
     original = {
         kind: list_clips(path or rehearsal(kind), kind)
@@ -266,8 +267,8 @@ def _train(run: Path, plan: Any, *, threads: int, **options: Any) -> None:
     """What both commands end with: train, and say how it goes."""
     import torch
 
-    from ..mixtures import Recipe
-    from ..training import train as run_training
+    from ..training.loop import train as run_training
+    from ..training.recipe import Recipe
 
     torch.set_num_threads(threads)
     with _progress(plan.steps) as report:
@@ -301,7 +302,7 @@ def _halves(
     corpus: Callable[[str, bool], Corpus], rooms: Path | None, microphones: Path | None
 ) -> tuple[Corpora, Corpora]:
     """What to train on, and what is held out to validate."""
-    from ..mixtures import Corpora, load_responses
+    from ..training.corpora import Corpora, load_responses
 
     responses = load_responses(rooms), load_responses(microphones)
     train_half, valid_half = (

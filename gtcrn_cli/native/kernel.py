@@ -21,34 +21,9 @@ import numpy as np
 from numba import types
 
 from ..network.config import BANDS, BINS
-from .layers import (
-    conv0,
-    conv1,
-    deconv3,
-    deconv4,
-    dual_path,
-    expand,
-    features,
-    gt_block,
-)
-from .layout import (
-    DUAL_PATH,
-    FUSION,
-    GT_BLOCK,
-    PERIOD,
-    ROW,
-    SKIPS,
-    STATE,
-    WEIGHTS,
-)
-from .simd import (
-    FLOATS,
-    Floats,
-    at,
-    load,
-    stack,
-    store,
-)
+from .layers import conv0, conv1, deconv3, deconv4, dual_path, expand, features, gt_block
+from .layout import DUAL_PATH, FUSION, GT_BLOCK, PERIOD, ROW, SKIPS, STATE, WEIGHTS
+from .simd import FLOATS, Floats, at, load, stack, store
 from .skips import ALL_DEEP, ALL_WIDE, WIDE_ROW, cache_skips, fuse
 
 FEATURE_ROW = (3 + BANDS + 3) * 4  # magnitude, real, imaginary, unused; conv0 reaches 3 bands

@@ -6,14 +6,7 @@ from collections import namedtuple
 from itertools import accumulate
 from typing import Any
 
-from ..network.config import (
-    CHANNELS,
-    DEEP_BANDS,
-    DILATIONS,
-    ERB_BANDS,
-    KINDS,
-    LEVELS,
-)
+from ..network.config import CHANNELS, DEEP_BANDS, DILATIONS, ERB_BANDS, KINDS, LEVELS
 
 HALF = CHANNELS // 2
 HIGH_BINS = 192  # those that the ERB bank pools

@@ -5,24 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..network.config import DEEP_BANDS
-from .layers import (
-    BARE_ROW,
-    WIDE,
-    conv,
-    sigmoid_of_double,
-    store3,
-)
-from .layout import (
-    ADD,
-    ATTEND,
-    CONCAT,
-    FUSION,
-    GATE,
-    MANTISSA_BITS_CUT,
-    ROW,
-    SKIP,
-    SKIPS,
-)
+from .layers import BARE_ROW, WIDE, conv, sigmoid_of_double, store3
+from .layout import ADD, ATTEND, CONCAT, FUSION, GATE, MANTISSA_BITS_CUT, ROW, SKIP, SKIPS
 from .simd import (
     Floats,
     Vector,

@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import MissingExtraError, UserError
-from .native.layout import STATE
-from .native.machine_code import load_kernel
-from .native.packing import pack
-from .network.checkpoint import Checkpoint
-from .network.config import BINS
-from .signals import Spectrum
+from ..errors import MissingExtraError, UserError
+from ..native.layout import STATE
+from ..native.machine_code import load_kernel
+from ..native.packing import pack
+from ..network.checkpoint import Checkpoint
+from ..network.config import BINS
+from ..signals import Spectrum
 
 ENGINES = ("native", "torch")
 DEFAULT_ENGINE = "native"
@@ -83,7 +83,7 @@ class TorchEngine:
             import torch
         except ImportError:
             raise MissingExtraError("the torch engine", "torch") from None
-        from .network.model import build_network
+        from ..network.model import build_network
 
         self.checkpoint = checkpoint
         self._torch = torch

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import MissingExtraError
+from ..errors import MissingExtraError
 
 WINDOW, HOP = 320, 160  # samples at 16 kHz: 20 and 10 ms
 QUIETEST = 1e-12  # power

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from .audio.ffmpeg import MediaSink, MediaSource
-from .audio.formats import RawFormat
-from .audio.opening import Output, open_sink, open_source
-from .audio.streams import Sink, Source
+from ..audio.ffmpeg import MediaSink, MediaSource
+from ..audio.formats import RawFormat
+from ..audio.opening import Output, open_sink, open_source
+from ..audio.streams import Sink, Source
+from ..errors import ReadError, UserError
+from ..paths import require_distinct, require_free
+from ..signals import SILENCE_DB, Level, Samples
 from .engines import Engine
 from .enhancer import PIECE_FRAMES, Enhancer, Settings
-from .errors import ReadError, UserError
-from .paths import require_distinct, require_free
-from .signals import SILENCE_DB, Level, Samples
 
 Progress = Callable[[float, "float | None"], None]  # seconds done since last time, seconds in all
 

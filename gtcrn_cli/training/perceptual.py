@@ -1,160 +1,16 @@
-"""What training minimises.
-
-The published loss of GTCRN, but for its SI-SNR, and more of what listeners mind: speech that is
-taken away, and differences as PESQ, STOI and DNSMOS hear them.
-"""
+"""Losses after measures of quality and intelligibility: PESQ, STOI and DNSMOS."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..network.config import BINS, HOP, SAMPLE_RATE, WINDOW
 from .dnsmos import Dnsmos
-from .network.config import BINS, HOP, SAMPLE_RATE, WINDOW
-from .spectrum import synthesize_torch
 
-REFERENCE_RMS = 0.05  # -26 dBFS: every example is judged as if it were this loud
 BEST_PESQ = 4.644  # of wide-band PESQ, which identical signals get
-SILENCE = 1e-5  # mean square, after that, below which a target holds no speech
-QUALITY_S = 4  # of one example, at its end: DNSMOS costs more than the network that it judges
-
-
-class EnhancementLoss(nn.Module):
-    """The training loss, and its parts for the log.
-
-    Examples are brought to one level first, by the RMS of what was heard: a quiet voice counts as
-    much as a loud one.
-
-    Parameters
-    ----------
-    snr
-        Weight of the SNR. Published: 1; with that the waveform comes second to magnitudes.
-    suppression
-        Weight of what is missing of magnitudes, on top of the 70 that any difference costs.
-    perceptual
-        Weight of the WB-PESQ that is missing; 0 leaves the term out.
-    intelligibility
-        Weight of the STOI that is missing; likewise.
-    quality
-        Weight of the DNSMOS that is missing; likewise. It is slow.
-
-    Raises
-    ------
-    MissingExtraError
-        `quality` needs packages that are not installed.
-    """
-
-    def __init__(
-        self,
-        snr: float = 4.5,
-        suppression: float = 40.0,
-        perceptual: float = 0.0,
-        intelligibility: float = 0.0,
-        quality: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.snr_weight, self.suppression_weight = snr, suppression
-        self.perceptual_weight, self.perceptual = perceptual, PerceptualLoss()
-        self.intelligibility_weight, self.intelligibility = intelligibility, IntelligibilityLoss()
-        self.quality_weight = quality
-        self.quality = QualityLoss() if quality else None
-
-    def forward(
-        self, enhanced: Tensor, clean: Tensor, noisy: Tensor, rate_quality: bool = True
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Spectra ``[B, T, 257, 2]`` in, the mean loss and its weighted parts out.
-
-        The DNSMOS-type term is one of them if `rate_quality`.
-        """
-        power = synthesize_torch(noisy).square().mean(dim=1) + 1e-10
-        gain = (REFERENCE_RMS / power.sqrt())[:, None, None, None]
-        heard_samples, meant_samples = synthesize_torch(enhanced), synthesize_torch(clean)
-        enhanced, clean = enhanced * gain, clean * gain
-        enhanced_samples = heard_samples * gain[:, :, 0, 0]
-        clean_samples = meant_samples * gain[:, :, 0, 0]
-        speaks = clean_samples.square().mean(dim=1) > SILENCE  # [B]
-        spoken = speaks.float() / speaks.sum().clamp(min=1)
-        heard, meant = compress(enhanced), compress(clean)
-        parts = {
-            "spectral": spectral_loss(heard, meant),
-            "snr": -self.snr_weight * (spoken * snr_log10(enhanced_samples, clean_samples)).sum(),
-            "suppression": self.suppression_weight * over_suppression(heard, meant),
-        }
-        if self.perceptual_weight:
-            lost = BEST_PESQ - wideband_pesq(self.perceptual(enhanced, clean))
-            parts["perceptual"] = self.perceptual_weight * (spoken * lost).sum()
-        if self.intelligibility_weight:
-            lost = self.intelligibility(enhanced, clean)
-            parts["intelligibility"] = self.intelligibility_weight * (spoken * lost).sum()
-        if self.quality is not None and rate_quality:
-            one, end = spoken.argmax(), -QUALITY_S * SAMPLE_RATE
-            lost = self.quality(heard_samples[one, None, end:], meant_samples[one, None, end:])
-            parts["quality"] = self.quality_weight * (speaks[one] * lost).sum()
-        return torch.stack(list(parts.values())).sum(), parts
-
-
-class Compressed(NamedTuple):
-    """A spectrum whose magnitudes are raised to the power 0.3, ``[B, T, 257]`` each."""
-
-    real: Tensor
-    imag: Tensor
-    magnitude: Tensor
-
-
-def compress(spectrum: Tensor) -> Compressed:
-    """``[B, T, 257, 2]`` with less between loud and soft, as in hearing."""
-    real, imag = spectrum.unbind(-1)
-    power = real.square() + imag.square() + 1e-12
-    magnitude = power.pow(0.15)
-    scale = magnitude * power.rsqrt()
-    return Compressed(real * scale, imag * scale, magnitude)
-
-
-def spectral_loss(enhanced: Compressed, clean: Compressed) -> Tensor:
-    """``30 (real + imaginary) + 70 magnitude``, mean squares.
-
-    As published with GTCRN (Rong et al., 2024).
-    """
-    complex_part = (
-        (enhanced.real - clean.real).square() + (enhanced.imag - clean.imag).square()
-    ).mean()
-    magnitude_part = (enhanced.magnitude - clean.magnitude).square().mean()
-    return 30 * complex_part + 70 * magnitude_part
-
-
-def over_suppression(enhanced: Compressed, clean: Compressed) -> Tensor:
-    """The mean square of what is missing of the magnitudes.
-
-    `spectral_loss` has it as well, but there noise that is left costs as much, and a network that
-    cannot tell rather takes both away. After Eskimez et al., "Personalized Speech Enhancement: New
-    Models and Comprehensive Evaluation", ICASSP 2022.
-    """
-    return F.relu(clean.magnitude - enhanced.magnitude).square().mean()
-
-
-def snr_log10(enhanced: Tensor, clean: Tensor) -> Tensor:
-    """SNR as a power of ten, ``[B, N] -> [B]``.
-
-    The published loss has SI-SNR here, which does not hear the level: compressed spectra alone
-    draw it down where the network is unsure, and speech came out 2 dB too quiet.
-    """
-    distortion = (enhanced - clean).square().sum(dim=1)
-    return torch.log10(clean.square().sum(dim=1) / (distortion + 1e-8) + 1e-8)
-
-
-def si_snr_log10(enhanced: Tensor, clean: Tensor) -> Tensor:
-    """SI-SNR as a power of ten, ``[B, N] -> [B]``: a tenth of its decibels.
-
-    Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019.
-    """
-    scale = (enhanced * clean).sum(dim=1) / (clean.square().sum(dim=1) + 1e-8)
-    target = scale[:, None] * clean
-    distortion = (enhanced - target).square().sum(dim=1)
-    return torch.log10(target.square().sum(dim=1) / (distortion + 1e-8) + 1e-8)
 
 
 def _receiving_response(frequency_hz: np.ndarray) -> np.ndarray:

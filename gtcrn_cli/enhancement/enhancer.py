@@ -17,11 +17,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ..errors import UserError
+from ..network.config import BINS
+from ..signals import Samples, Spectrum
 from .engines import Engine, State
-from .errors import UserError
-from .network.config import BINS
-from .signals import Samples, Spectrum
-from .spectrum import STFT, network_bins
+from .stft import STFT, network_bins
 
 HighBand = Literal["gate", "keep", "mute"]
 

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .engines import ENGINES, load_engine
-from .enhancer import Enhancer
-from .errors import MissingExtraError
-from .measures import AGAINST_CLEAN
-from .mixtures import Corpora, Recipe
-from .network.checkpoint import Checkpoint
-from .network.config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
-from .network.footprint import Footprint, footprint
-from .paths import write_whole
-from .recordings import Mono
-from .training import Plan, train, validation_set
+from ..enhancement.engines import ENGINES, load_engine
+from ..enhancement.enhancer import Enhancer
+from ..errors import MissingExtraError
+from ..measures import AGAINST_CLEAN
+from ..network.checkpoint import Checkpoint
+from ..network.config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
+from ..network.footprint import Footprint, footprint
+from ..paths import write_whole
+from ..recordings import Mono
+from .corpora import Corpora
+from .loop import train
+from .plan import Plan
+from .recipe import Recipe
+from .validation import validation_set
 
 if TYPE_CHECKING:
     from torch import nn
@@ -238,7 +241,7 @@ def time_frames(configs: Sequence[GTCRNConfig]) -> dict[str, dict[str, float]]:
     clock = time.thread_time if fine else time.perf_counter
     import torch
 
-    from .network.model import GTCRN
+    from ..network.model import GTCRN
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -17,17 +17,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import UserError
-from .network.config import BINS, HOP, SAMPLE_RATE, WINDOW
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-from .signals import Samples, Spectrum
+from ..errors import UserError
+from ..network.config import BINS, SAMPLE_RATE, WINDOW
+from ..signals import Samples, Spectrum
 
 LOWEST_RATE_HZ = 8_000
 HIGHEST_RATE_HZ = 192_000
@@ -177,25 +172,3 @@ def network_bins(spectrum: Spectrum) -> Spectrum:
     if missing > 0:
         return np.pad(spectrum, ((0, 0), (0, 0), (0, missing)))
     return np.ascontiguousarray(spectrum[..., :BINS])
-
-
-def analyze_torch(samples: Tensor) -> Tensor:
-    """`STFT.analyze` for training: whole utterances at 16 kHz, differentiable.
-
-    ``[B, N] -> [B, T, 257, 2]`` with ``T = N // 256``; what does not fill a window is left out.
-    """
-    import torch
-
-    shape = torch.sin(torch.pi * torch.arange(WINDOW, device=samples.device) / WINDOW)
-    padded = torch.nn.functional.pad(samples, (HOP, 0))
-    frames = padded.unfold(-1, WINDOW, HOP) * shape  # [B, T, 512]
-    return torch.view_as_real(torch.fft.rfft(frames))
-
-
-def synthesize_torch(spectrum: Tensor) -> Tensor:
-    """`STFT.synthesize` for training, aligned: ``[B, T, 257, 2] -> [B, (T - 1) * 256]``."""
-    import torch
-
-    shape = torch.sin(torch.pi * torch.arange(WINDOW, device=spectrum.device) / WINDOW)
-    frames = torch.fft.irfft(torch.view_as_complex(spectrum.contiguous()), WINDOW) * shape
-    return (frames[:, 1:, :HOP] + frames[:, :-1, HOP:]).flatten(1)

@@ -1,0 +1,1 @@
+"""Training: corpora, mixtures, losses, the loop, and the ablation of skip fusion."""

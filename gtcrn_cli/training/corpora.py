@@ -1,0 +1,300 @@
+"""Corpora: clips of speech, noise and rooms, decoded once and kept as one array."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from ..errors import UserError
+from ..network.config import SAMPLE_RATE
+from ..recordings import Mono, audio_files, read_mono
+
+Random = np.random.Generator
+VALID_SHARE = 0.1  # of the speakers and recordings of a folder
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A piece of an audio file, and what it belongs to.
+
+    Attributes
+    ----------
+    path
+        The file.
+    start, length
+        Samples at 16 kHz; a length of -1 reaches to the file's end.
+    source
+        The collection; training draws from small collections more often than their size says.
+    group
+        The speaker, or the recording. No group is on both sides of the split.
+    valid
+        Kept for validation.
+    """
+
+    path: Path
+    start: int
+    length: int
+    source: str
+    group: str
+    valid: bool
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Decoded clips.
+
+    Attributes
+    ----------
+    samples
+        int16 ``[N]``, all clips one after the other.
+    starts, lengths, sources, groups
+        int64 ``[clips]``: where each one lies, and the numbers of its source and its group.
+    odds
+        float64 ``[clips]``, how often each one is drawn, up to a factor.
+    names
+        Of the sources.
+    """
+
+    samples: NDArray[np.int16]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    odds: NDArray[np.float64]
+    names: tuple[str, ...] = ()
+
+    @cached_property
+    def _cumulated(self) -> NDArray[np.float64]:
+        total = np.cumsum(self.odds)
+        return total / total[-1]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def hours(self) -> float:
+        """Of audio, in all clips."""
+        return float(self.lengths.sum() / SAMPLE_RATE / 3600)
+
+    def clip(self, number: int) -> Mono:
+        """One clip as float32 in -1...1."""
+        start = self.starts[number]
+        samples = self.samples[start : start + self.lengths[number]]
+        return samples.astype(np.float32) / np.float32(32768)
+
+    def draw(self, random: Random) -> int:
+        """The number of a random clip."""
+        return int(np.searchsorted(self._cumulated, random.random(), side="right"))
+
+    def favour(self, clips: NDArray[np.bool_], share: float) -> Corpus:
+        """The same corpus, where these clips are drawn with a probability of `share` together."""
+        inside, outside = self.odds[clips].sum(), self.odds[~clips].sum()
+        odds = np.where(clips, self.odds * share / inside, self.odds * (1 - share) / outside)
+        return replace(self, odds=odds)
+
+    def draw_beside(self, number: int, random: Random, same: str = "groups") -> int:
+        """The number of a random clip of the same group (or source)."""
+        labels = getattr(self, same)
+        return int(random.choice(np.flatnonzero(labels == labels[number])))
+
+
+@dataclass(frozen=True)
+class Corpora:
+    """All that a mixture is made of. Rooms and microphones may be empty."""
+
+    speech: Corpus
+    noise: Corpus
+    rooms: Sequence[Mono] = ()
+    microphones: Sequence[Mono] = ()
+
+
+def list_clips(path: Path, kind: str) -> list[Clip]:
+    """The clips that a folder of audio files, or an index of clips, names.
+
+    Parameters
+    ----------
+    path
+        A folder, searched in depth: its first-level folders are sources; a file of speech belongs
+        to the speaker whose name its folder bears, if there are several folders; every other file
+        is a group of its own. `VALID_SHARE` of the groups is for validation; of a single group it
+        is the end of every file. Or a ``.tsv`` with the columns ``file start samples source split``
+        and ``speaker`` or ``recording``.
+    kind
+        ``"speech"`` or ``"noise"``.
+
+    Raises
+    ------
+    UserError
+        There is no such folder, or no audio in it.
+    """
+    if path.is_file() and path.suffix == ".tsv":
+        return _clips_of_index(path)
+    if not path.is_dir():
+        raise UserError(f"no {kind} found: {path} is neither a folder nor a .tsv index")
+    files = audio_files(path)
+    if not files:
+        raise UserError(f"no {kind} found: there are no audio files in {path}")
+    by_folder = kind == "speech" and len({file.parent for file in files}) > 1
+    grouped: dict[str, list[Path]] = {}
+    for file in files:
+        group = (file.parent if by_folder else file).relative_to(path).as_posix()
+        grouped.setdefault(group, []).append(file)
+    if len(grouped) == 1:
+        return [clip for file in files for clip in _split_by_time(file)]
+    shuffled = sorted(grouped, key=lambda group: hashlib.sha256(group.encode()).digest())
+    held_out = set(shuffled[: math.ceil(VALID_SHARE * len(shuffled))])
+    return [
+        Clip(file, 0, -1, _first_folder(file, path), group, group in held_out)
+        for group, members in grouped.items()
+        for file in members
+    ]
+
+
+def _first_folder(file: Path, root: Path) -> str:
+    first, *rest = file.relative_to(root).parts
+    return first if rest else ""
+
+
+def _split_by_time(file: Path) -> list[Clip]:
+    import soundfile
+
+    try:
+        info = soundfile.info(file)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"cannot read {file}: {error}") from None
+    cut = int(info.frames * SAMPLE_RATE / info.samplerate * (1 - VALID_SHARE))
+    return [
+        Clip(file, 0, cut, "", file.name, valid=False),
+        Clip(file, cut, -1, "", file.name, valid=True),
+    ]
+
+
+def _clips_of_index(path: Path) -> list[Clip]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                Clip(
+                    path.parent / row["file"],
+                    int(row["start"]),
+                    int(row["samples"]),
+                    row["source"],
+                    f"{row['source']}/{row.get('speaker') or row['recording']}",
+                    row["split"] == "valid",
+                )
+                for row in csv.DictReader(file, delimiter="\t")
+            ]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path} is not an index of clips: it needs the tab-separated columns file, start, "
+            f"samples, source, split, and speaker or recording ({error!r})"
+        ) from None
+
+
+def load_corpus(
+    clips: Sequence[Clip], cache_dir: Path | None = None, log: Callable[[str], None] = print
+) -> Corpus:
+    """Decode clips, or map what an earlier call decoded.
+
+    Raises
+    ------
+    UserError
+        No clip can be read, or the cache cannot be written.
+    """
+    folder = cache_dir or user_cache_path("gtcrn") / "corpora"
+    digest = hashlib.sha256()
+    for clip in clips:
+        stat = clip.path.stat() if clip.path.exists() else None
+        fingerprint = (str(clip.path.resolve()), stat and (stat.st_size, stat.st_mtime_ns))
+        digest.update(repr((fingerprint, clip.start, clip.length)).encode())
+    cached = folder / f"{digest.hexdigest()[:16]}.npz"
+    if not cached.exists():
+        _decode_all(clips, cached, log)
+    table = np.load(cached)
+    samples = np.load(cached.with_suffix(".npy"), mmap_mode="r")
+    kept = table["lengths"] > 0
+    starts, lengths = table["starts"][kept], table["lengths"][kept]
+    names, sources = np.unique([clip.source for clip in clips], return_inverse=True)
+    sources = sources[kept]
+    groups = np.unique([clip.group for clip in clips], return_inverse=True)[1][kept]
+    # A source counts by the square root of its size, and within a source a clip by its length.
+    odds = lengths / np.sqrt(np.bincount(sources, lengths)[sources])
+    return Corpus(samples, starts, lengths, sources, groups, odds, tuple(map(str, names)))
+
+
+def load_joined(
+    own: Sequence[Clip],
+    original: Sequence[Clip],
+    share: float,
+    log: Callable[[str], None] = print,
+) -> Corpus:
+    """Two sets of clips as one corpus, of which `own` are drawn with a probability of `share`."""
+    mark = "own/"
+    corpus = load_corpus(
+        [*(replace(clip, source=mark + clip.source) for clip in own), *original], log=log
+    )
+    is_own = np.array([name.startswith(mark) for name in corpus.names])[corpus.sources]
+    return corpus if is_own.all() or not is_own.any() else corpus.favour(is_own, share)
+
+
+def rehearsal(kind: str) -> Path:
+    """The index of a small sample of what the shipped model was trained on, in the package."""
+    return Path(__file__).parent / "rehearsal" / f"{kind}.tsv"
+
+
+def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None]) -> None:
+    files = list(dict.fromkeys(clip.path for clip in clips))
+    log(f"decoding {len(files)} files into {target.parent} (once)")
+    starts, lengths = np.zeros((2, len(clips)), np.int64)
+    of_file: dict[Path, list[int]] = {}
+    for number, clip in enumerate(clips):
+        of_file.setdefault(clip.path, []).append(number)
+    pieces, position = [], 0
+    for file in files:
+        try:
+            audio = read_mono(file)
+        except UserError as error:
+            log(f"left out: {error}")
+            continue
+        for number in of_file[file]:
+            clip = clips[number]
+            end = len(audio) if clip.length < 0 else clip.start + clip.length
+            piece = audio[clip.start : end]
+            # A file louder than full scale is turned down rather than clipped.
+            piece = piece / max(1.0, float(np.abs(piece).max(initial=0)))
+            pieces.append(np.round(piece * 32767).astype(np.int16))
+            starts[number], lengths[number] = position, len(piece)
+            position += len(piece)
+    if position == 0:
+        raise UserError(f"none of the {len(files)} files beside {files[0]} can be read as audio")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.parent / f".{target.stem}-{os.getpid()}"  # others may do the same
+        np.save(partial.with_suffix(".npy"), np.concatenate(pieces))
+        partial.with_suffix(".npy").replace(target.with_suffix(".npy"))
+        np.savez(partial.with_suffix(".npz"), starts=starts, lengths=lengths)
+        partial.with_suffix(".npz").replace(target)
+    except OSError as error:
+        raise UserError(f"cannot keep decoded audio in {target.parent}: {error}") from None
+
+
+def load_responses(folder: Path | None) -> list[Mono]:
+    """All impulse responses of a folder, each scaled so that its largest sample is 1."""
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}")
+    files = audio_files(folder)
+    if not files:
+        raise UserError(f"there are no audio files in {folder}")
+    responses = [read_mono(file) for file in files]
+    return [response / np.abs(response).max() for response in responses if response.any()]

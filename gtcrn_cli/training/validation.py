@@ -1,0 +1,76 @@
+"""What validation hears, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..network.config import SAMPLE_RATE
+from ..network.model import GTCRN
+from .corpora import Corpora
+from .losses import EnhancementLoss, si_snr_log10
+from .mixtures import mixture
+from .perceptual import PerceptualLoss, wideband_pesq
+from .plan import VALID
+from .recipe import Recipe
+from .stft import analyze_torch, synthesize_torch
+
+VALIDATION_SEED = 0
+VALIDATION_S = 5.0
+
+
+def stack(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    """Examples to a batch."""
+    noisy, clean = zip(*pairs, strict=True)
+    return torch.from_numpy(np.stack(noisy)), torch.from_numpy(np.stack(clean))
+
+
+def validation_set(corpora: Corpora, seed: int, count: int) -> tuple[Tensor, Tensor]:
+    """Examples of held-out speakers and noises, the same in every run with that seed.
+
+    By turns a plain one (one noise at 0-17.5 dB, as public test sets have it) and one of all that
+    training makes; only such as have speech in noise, of `VALIDATION_S` each.
+    """
+    plain = Recipe().only(snr_db=(0, 17.5), level_db=(-35, -15))
+    hard = replace(Recipe(), noise_only=0.0, nearly_clean=0.0, plain=0.0, speed=0.0)
+    length = round(VALIDATION_S * SAMPLE_RATE)
+    return stack(
+        mixture(corpora, hard if i % 2 else plain, length, (seed, VALID, i)) for i in range(count)
+    )
+
+
+def write_validation_set(folder: Path, examples: tuple[Tensor, Tensor]) -> None:
+    """As float WAV in ``noisy/`` and ``clean/``, for `gtcrn evaluate`."""
+    import soundfile
+
+    for kind, batch in zip(("noisy", "clean"), examples, strict=True):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for number, samples in enumerate(batch.numpy()):
+            path = folder / kind / f"{number:04d}.wav"
+            soundfile.write(path, samples, SAMPLE_RATE, subtype="FLOAT")
+
+
+@torch.no_grad()
+def validate(
+    network: GTCRN, average: dict[str, Tensor], examples: tuple[Tensor, Tensor], device: str
+) -> dict[str, float]:
+    """Scores of the averaged weights on `validation_set`."""
+    judged = GTCRN(network.config).to(device)
+    judged.load_state_dict(average)
+    judged.eval()
+    losses, si_snr_db, pesq = [], [], []
+    loss_of, disturbance_of = EnhancementLoss().to(device), PerceptualLoss().to(device)
+    for noisy, clean in zip(*(t.split(8) for t in examples), strict=True):
+        noisy, clean = analyze_torch(noisy.to(device)), analyze_torch(clean.to(device))
+        enhanced, _ = judged(noisy)
+        losses.append(float(loss_of(enhanced, clean, noisy)[0]) * len(noisy))
+        ratio = si_snr_log10(synthesize_torch(enhanced), synthesize_torch(clean))
+        si_snr_db.append(10 * float(ratio.sum()))
+        pesq.append(float(wideband_pesq(disturbance_of(enhanced, clean)).sum()))
+    sums = {"valid_loss": sum(losses), "valid_si_sdr_db": sum(si_snr_db), "valid_pesq": sum(pesq)}
+    return {name: value / len(examples[0]) for name, value in sums.items()}
