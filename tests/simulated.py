@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from gtcrn_cli.errors import DeviceError
-from gtcrn_cli.ring import Player, Ring
-from gtcrn_cli.soundcard import FADE_S, MOST_WAITING_S, RING_S, plan_buffers
+from gtcrn_cli.live.ring import Player, Ring
+from gtcrn_cli.live.soundcard import FADE_S, MOST_WAITING_S, RING_S, plan_buffers
 
 Signal = Callable[[np.ndarray], np.ndarray]  # at these sample numbers
 

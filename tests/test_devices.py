@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sound_server import MICROPHONE, SPEAKER, SoundServer
 
-from gtcrn_cli import devices
-from gtcrn_cli.devices import Device, agree_on_rates, find, howl_risk, portaudio
 from gtcrn_cli.errors import DeviceError, UserError
+from gtcrn_cli.live import devices
+from gtcrn_cli.live.devices import Device, agree_on_rates, find, howl_risk, portaudio
 
 LISTED = [
     Device(0, "MacBook Pro Microphone", "Core Audio", 1, 0, 48_000, default_input=True),

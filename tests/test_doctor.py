@@ -9,8 +9,8 @@ import pytest
 from simulated import SimulatedPair
 from sound_server import MICROPHONE, SPEAKER, SoundServer
 
-from gtcrn_cli import doctor
-from gtcrn_cli.doctor import find_click, round_trip, virtual_microphone_recipe
+from gtcrn_cli.live import doctor
+from gtcrn_cli.live.doctor import find_click, round_trip, virtual_microphone_recipe
 
 RATE = 16_000
 

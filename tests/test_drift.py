@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtcrn_cli.drift import DEAD_ZONE_S, DriftControl, Resampler
+from gtcrn_cli.live.drift import DEAD_ZONE_S, DriftControl, Resampler
 
 RATE = 48_000
 HOP = 768

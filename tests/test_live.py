@@ -12,12 +12,15 @@ import pytest
 import soundfile
 from simulated import SimulatedPair, SimulatedSound
 
-from gtcrn_cli import live
-from gtcrn_cli.drift import DEAD_ZONE_S
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.enhancer import Enhancer, Settings
 from gtcrn_cli.errors import MissingExtraError, UserError
-from gtcrn_cli.live import START_S, Controls, RateConverter, Session, Worker
+from gtcrn_cli.live import recording
+from gtcrn_cli.live import session as live
+from gtcrn_cli.live.drift import DEAD_ZONE_S
+from gtcrn_cli.live.session import Session
+from gtcrn_cli.live.status import Controls
+from gtcrn_cli.live.worker import START_S, RateConverter, Worker
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Spectrum
 
@@ -346,13 +349,13 @@ def test_a_recording_that_exists_is_not_replaced(session_of, tmp_path: Path):
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_sound(session_of, tmp_path: Path, monkeypatch):
-    class FullSink(live.FileSink):
+    class FullSink(recording.FileSink):
         def write(self, block: np.ndarray) -> None:
             super().write(block)
             if self._file.tell() > RATE:
                 raise UserError("cannot write: no space left")
 
-    monkeypatch.setattr(live, "FileSink", FullSink)
+    monkeypatch.setattr(recording, "FileSink", FullSink)
     pair = SimulatedPair(tone, ends_s=30.0)
     session = session_of(pair, recorded=(str(tmp_path / "in.wav"), None))
     session.start()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtcrn_cli.ring import Player, Ring
+from gtcrn_cli.live.ring import Player, Ring
 
 RATE = 48_000
 FADE = 240

@@ -14,20 +14,11 @@ import pytest
 from rich.console import Console
 
 from gtcrn_cli.enhancement.enhancer import Settings
-from gtcrn_cli.live import Controls, Counters, Status
-from gtcrn_cli.screen import (
-    JsonLines,
-    Keys,
-    Plain,
-    Screen,
-    Silent,
-    line_of,
-    meter,
-    picture,
-    pressed_keys,
-    summary_of,
-    watch,
-)
+from gtcrn_cli.live.keys import Keys, pressed_keys
+from gtcrn_cli.live.screen import Screen, meter, picture
+from gtcrn_cli.live.status import Controls, Counters, Status
+from gtcrn_cli.live.views import JsonLines, Plain, Silent, line_of, summary_of
+from gtcrn_cli.live.watch import watch
 
 STATUS = Status(
     state="running",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.service import service_file
+from gtcrn_cli.live.service import service_file
 
 ARGUMENTS = ["live", "--input", 'My "best" mic 100%', "--output", "$cable", "--plain"]
 

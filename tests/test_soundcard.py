@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sound_server import MICROPHONE, RATE, SPEAKER, SoundServer
 
-from gtcrn_cli import soundcard
 from gtcrn_cli.enhancement.engines import load_engine
+from gtcrn_cli.live import soundcard
+from gtcrn_cli.live.soundcard import DefaultWatcher, plan_buffers
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.soundcard import DefaultWatcher, plan_buffers
 
 LEAD_S = 10  # of silence, while everything starts
 LENGTH_S = 30

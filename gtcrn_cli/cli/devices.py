@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..devices import Device
+    from ..live.devices import Device
 
 
 def devices(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """List the sound devices, with the numbers and names that 'gtcrn live' takes."""
-    from ..devices import list_devices
+    from ..live.devices import list_devices
 
     listed = list_devices()
     if as_json:

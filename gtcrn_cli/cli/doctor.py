@@ -14,7 +14,7 @@ from .options import Device, EngineName, InputDevice, Model, OutputDevice, engin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..doctor import Finding
+    from ..live.doctor import Finding
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -49,12 +49,12 @@ def doctor(
     if virtual_mic is not None:
         _set_up(virtual_mic)
         return
-    from ..doctor import examine, round_trip
+    from ..live.doctor import examine, round_trip
 
     def findings() -> Iterator[Finding]:
         yield from examine(engine_of(model, engine, device))
         if loopback:
-            from ..soundcard import SoundCard, Wanted
+            from ..live.soundcard import SoundCard, Wanted
 
             yield round_trip(SoundCard(Wanted(input_device, output_device, rate)).open())
 
@@ -68,7 +68,7 @@ def doctor(
 
 
 def _conclude(seen: list[Finding], as_json: bool) -> None:
-    from ..doctor import virtual_microphone_recipe
+    from ..live.doctor import virtual_microphone_recipe
 
     if as_json:
         facts = {
@@ -83,7 +83,7 @@ def _conclude(seen: list[Finding], as_json: bool) -> None:
 
 
 def _set_up(wanted: VirtualMic) -> None:
-    from .. import pulse
+    from ..live import pulse
 
     if wanted is VirtualMic.remove:
         modules = pulse.virtual_microphone_modules()

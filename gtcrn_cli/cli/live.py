@@ -26,7 +26,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..screen import View
+    from ..live.views import View
 
 
 EXAMPLES = """
@@ -145,9 +145,9 @@ def live(
         _print_service(bool(record_input or record_output or duration is not None))
         return
 
-    from ..live import Session
-    from ..screen import watch
-    from ..soundcard import SoundCard, Wanted
+    from ..live.session import Session
+    from ..live.soundcard import SoundCard, Wanted
+    from ..live.watch import watch
 
     wanted = Wanted(
         input_device,
@@ -173,7 +173,8 @@ def live(
 
 
 def _view(plain: bool, as_json: bool, quiet: bool) -> View:
-    from ..screen import JsonLines, Plain, Screen, Silent
+    from ..live.screen import Screen
+    from ..live.views import JsonLines, Plain, Silent
 
     if as_json:
         return JsonLines()
@@ -183,7 +184,7 @@ def _view(plain: bool, as_json: bool, quiet: bool) -> View:
 
 
 def _print_service(ends: bool) -> None:
-    from ..service import service_file
+    from ..live.service import service_file
 
     if ends:
         raise typer.BadParameter("a service runs for ever: no --record-… and no --duration")

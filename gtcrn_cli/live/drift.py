@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from .signals import Samples
+from ..signals import Samples
 
 TAPS = 32
 HALF = TAPS // 2

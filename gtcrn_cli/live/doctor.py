@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from ..enhancement.engines import Engine
+from ..enhancement.enhancer import Enhancer
+from ..errors import DeviceError, UserError
+from ..signals import Samples
 from .devices import Device, End, Side, behind, find, list_devices, portaudio
-from .enhancement.engines import Engine
-from .enhancement.enhancer import Enhancer
-from .errors import DeviceError, UserError
-from .live import Pair
-from .signals import Samples
+from .worker import Pair
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -114,7 +114,7 @@ def round_trip(pair: Pair) -> Finding:
             "warning",
             "no click came back: connect output and input, or turn the speaker up",
         )
-    from .enhancement.stft import STFT
+    from ..enhancement.stft import STFT
 
     stft = STFT(pair.sample_rate)
     live_ms = 1000 * (delay + stft.hop) / pair.sample_rate

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..enhancement.stft import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from ..errors import DeviceError, UserError
 from . import pulse
-from .enhancement.stft import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
-from .errors import DeviceError, UserError
 
 Side = Literal["input", "output"]
 

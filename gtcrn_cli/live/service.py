@@ -7,7 +7,7 @@ import plistlib
 import sys
 from pathlib import Path
 
-from .errors import UserError
+from ..errors import UserError
 
 LABEL = "gtcrn-live"
 

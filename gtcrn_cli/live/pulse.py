@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .errors import DeviceError, UserError
+from ..errors import DeviceError, UserError
 
 Kind = Literal["source", "sink"]
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from .signals import Samples
+from ..signals import Samples
 
 PRIORITY = 5  # of real-time threads: above everything ordinary, below the sound server's
 NICENESS = -11  # where that is not allowed

@@ -16,6 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..enhancement.stft import STFT
+from ..errors import DeviceError, UserError
+from ..signals import Samples
 from . import pulse
 from .devices import (
     Device,
@@ -31,10 +34,7 @@ from .devices import (
     refresh,
     routed,
 )
-from .enhancement.stft import STFT
-from .errors import DeviceError, UserError
 from .ring import Player, Ring
-from .signals import Samples
 
 RING_S = 4.0
 MOST_WAITING_S = 0.25  # in either ring, beyond what has to wait there
