@@ -216,7 +216,7 @@ def _line(row: Row, links: dict[str, str], path: Path, root: str) -> str:
 
 def _comparisons(rows: list[Row], path: Path) -> dict[str, str]:
     """Make the pages for what needs a look: where each is, from the report, by input."""
-    from .report import comparison_page
+    from .evaluation.page import comparison_page
 
     folder = path.with_name(f"{path.stem}_files")
     links: dict[str, str] = {}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gtcrn_cli import report
 from gtcrn_cli.batch import Entry, Result
 from gtcrn_cli.batch_report import require_report, rows_of, write_report
 from gtcrn_cli.enhancement.pipeline import Summary
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.evaluation import page as report
 from gtcrn_cli.jobs import Model
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.plan import Order

@@ -14,23 +14,13 @@ from conftest import si_sdr_db
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtcrn_cli.comparison import (
-    ROWS,
-    Analysis,
-    Comparison,
-    Enhancing,
-    Section,
-    Sound,
-    Track,
-    _analyze,
-    compare,
-    distinct_names,
-    mel,
-)
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.evaluation.analysis import ROWS, Analysis, _analyze, mel
+from gtcrn_cli.evaluation.comparison import Comparison, Track, compare
+from gtcrn_cli.evaluation.sounds import Enhancing, Section, Sound, distinct_names
 from gtcrn_cli.network.checkpoint import Checkpoint
 
 

@@ -17,10 +17,11 @@ pytest.importorskip("pesq", reason="the extra 'evaluate' is not installed")
 pytest.importorskip("pystoi", reason="the extra 'evaluate' is not installed")
 pytest.importorskip("speechmos", reason="the extra 'evaluate' is not installed")
 
-from gtcrn_cli import evaluation, measures
 from gtcrn_cli.cli import app
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.evaluation import Mean, Result, find_trials, score
+from gtcrn_cli.evaluation import measures
+from gtcrn_cli.evaluation import scoring as evaluation
+from gtcrn_cli.evaluation.scoring import Mean, Result, find_trials, score
 from gtcrn_cli.network.checkpoint import import_model
 
 RATE = 16_000

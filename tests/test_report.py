@@ -19,12 +19,14 @@ import soundfile
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app
-from gtcrn_cli.comparison import Enhancing, Section, compare
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.errors import MissingExtraError, UserError
+from gtcrn_cli.evaluation.comparison import compare
+from gtcrn_cli.evaluation.page import comparison_page, write_page
+from gtcrn_cli.evaluation.picture import write_picture
+from gtcrn_cli.evaluation.sounds import Enhancing, Section
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.report import comparison_page, write_page, write_picture
 
 AWKWARD = "<!--<script>\"ü'&$x$ 雑音.wav"
 SWITCHES = [
@@ -528,7 +530,7 @@ def test_a_page_replaces_its_target_at_once_or_not_at_all(tmp_path: Path, noisy_
 def test_a_page_that_no_browser_opens_is_refused(
     tmp_path: Path, noisy_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("gtcrn_cli.report.LARGEST_PAGE", 500_000)
+    monkeypatch.setattr("gtcrn_cli.evaluation.page.LARGEST_PAGE", 500_000)
     comparison_page(noisy_path, [], tmp_path / "one.html")
     with pytest.raises(UserError, match="use --duration to show less"):
         comparison_page(noisy_path, [noisy_path], tmp_path / "two.html")

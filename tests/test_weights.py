@@ -11,8 +11,8 @@ from conftest import PROJECT, si_sdr_db
 
 from gtcrn_cli.enhancement.engines import Engine, load_engine
 from gtcrn_cli.enhancement.enhancer import Enhancer
+from gtcrn_cli.evaluation.recordings import read_mono
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.recordings import read_mono
 from gtcrn_cli.training.corpora import list_clips, load_corpus, rehearsal
 from gtcrn_cli.training.effects import active_level_db, at_level, db_to_gain
 

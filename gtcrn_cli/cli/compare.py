@@ -94,9 +94,10 @@ def compare(
         _refuse_enhancing_options(context)
     settings = settings_of(strength, atten_limit, high_band, channels)
 
-    from .. import report
-    from ..comparison import Enhancing, Section
-    from ..comparison import compare as compare_sounds
+    from ..evaluation.comparison import compare as compare_sounds
+    from ..evaluation.page import write_page
+    from ..evaluation.picture import require_matplotlib, write_picture
+    from ..evaluation.sounds import Enhancing, Section
     from ..paths import require_distinct, require_free
 
     png = png or (output is not None and output.suffix.lower() == ".png")
@@ -106,11 +107,11 @@ def compare(
     require_free(target, overwrite)
     section = Section(start, duration)
     if png:
-        report.require_matplotlib()
+        require_matplotlib()
     name = f"enhanced by {Path(model).stem}"
     how = enhanced or Enhancing(engine_of(model, engine, device), settings, name)
     comparison = compare_sounds(noisy, how, clean, section, dnsmos)
-    write = report.write_picture if png else report.write_page
+    write = write_picture if png else write_page
     write(comparison, target)
     if not quiet:
         for note in comparison.notes:

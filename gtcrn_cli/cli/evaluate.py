@@ -15,7 +15,7 @@ from .options import EngineName, Model, Quiet
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..evaluation import Result
+    from ..evaluation.scoring import Result
 
 
 class FormatChoice(str, Enum):
@@ -61,8 +61,8 @@ def evaluate(
 
     Means are given with their 95 % confidence interval.
     """
-    from ..evaluation import as_csv, as_json, as_markdown, find_trials
-    from ..evaluation import evaluate as judge_all
+    from ..evaluation.scoring import as_csv, as_json, as_markdown, find_trials
+    from ..evaluation.scoring import evaluate as judge_all
     from ..network.checkpoint import load_model
     from ..paths import require_free, write_whole
 

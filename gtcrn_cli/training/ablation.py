@@ -20,12 +20,12 @@ import numpy as np
 from ..enhancement.engines import ENGINES, load_engine
 from ..enhancement.enhancer import Enhancer
 from ..errors import MissingExtraError
-from ..measures import AGAINST_CLEAN
+from ..evaluation.measures import AGAINST_CLEAN
+from ..evaluation.recordings import Mono
 from ..network.checkpoint import Checkpoint
 from ..network.config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
 from ..network.footprint import Footprint, footprint
 from ..paths import write_whole
-from ..recordings import Mono
 from .corpora import Corpora
 from .loop import train
 from .plan import Plan

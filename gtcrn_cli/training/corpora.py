@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from ..errors import UserError
+from ..evaluation.recordings import Mono, audio_files, read_mono
 from ..network.config import SAMPLE_RATE
-from ..recordings import Mono, audio_files, read_mono
 
 Random = np.random.Generator
 VALID_SHARE = 0.1  # of the speakers and recordings of a folder

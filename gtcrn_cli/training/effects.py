@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MissingExtraError
+from ..evaluation.recordings import Mono
 from ..network.config import SAMPLE_RATE
-from ..recordings import Mono
 from .corpora import Corpora, Random
 from .recipe import Recipe
 

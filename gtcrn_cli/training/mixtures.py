@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import MissingExtraError
+from ..evaluation.recordings import Mono
 from ..network.config import SAMPLE_RATE
-from ..recordings import Mono
 from .corpora import Corpora, Corpus, Random
 from .effects import (
     active_level_db,

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .enhancement.engines import load_engine
-from .enhancement.enhancer import Enhancer
-from .errors import MissingExtraError, UserError
+from ..enhancement.engines import load_engine
+from ..enhancement.enhancer import Enhancer
+from ..errors import MissingExtraError, UserError
+from ..network.checkpoint import Checkpoint
+from ..network.config import SAMPLE_RATE
 from .measures import AGAINST_CLEAN, Scores, dnsmos_scores, snr_db
-from .network.checkpoint import Checkpoint
-from .network.config import SAMPLE_RATE
 from .recordings import Mono, audio_files, read_mono, read_samples, to_mono
 
 try:

@@ -9,9 +9,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from .audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
-from .errors import MissingExtraError, UserError
-from .network.config import SAMPLE_RATE
+from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
+from ..errors import MissingExtraError, UserError
+from ..network.config import SAMPLE_RATE
 
 Mono = NDArray[np.float32]  # [N]
 

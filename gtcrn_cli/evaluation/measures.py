@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from .errors import MissingExtraError
-from .network.config import SAMPLE_RATE
+from ..errors import MissingExtraError
+from ..network.config import SAMPLE_RATE
 from .recordings import Mono
 
 Scores = dict[str, float]  # by the name of the measure

@@ -1,0 +1,1 @@
+"""How good it is: measures, comparisons to listen to and to see, scores of whole folders."""
