@@ -11,10 +11,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from gtcrn_cli import benchmark
-from gtcrn_cli.benchmark import Report, Result, Times
+from gtcrn_cli.bench import benchmark, tables
+from gtcrn_cli.bench.contenders import CONTENDERS
+from gtcrn_cli.bench.results import Report, Result, Times
 from gtcrn_cli.cli import app
-from gtcrn_cli.contenders import CONTENDERS
 from gtcrn_cli.errors import MissingExtraError, UserError
 
 OURS = Result("gtcrn native", "1.0", 32.0, 16.0, Times(30, 40, 50), Times(80, 90, 99), 300, 0.4, 90)
@@ -29,7 +29,7 @@ def test_times_of_seconds() -> None:
 
 
 def test_table() -> None:
-    table = benchmark.to_table(REPORT)
+    table = tables.to_table(REPORT)
     assert "- gtcrn native against other: 20.0x live, 25.0x on a file" in table
     assert "| gtcrn native | 30 | 40 | 50 |" in table
     assert "| gtcrn native | 16 | 80 | 90 | 99 | 200 | 300 | 0.40 | 90 | 32 |" in table
@@ -40,7 +40,7 @@ def test_table() -> None:
 
 
 def test_table_without_us() -> None:
-    table = benchmark.to_table(replace(REPORT, results=[BROKEN]))
+    table = tables.to_table(replace(REPORT, results=[BROKEN]))
     assert "|" not in table
     assert "third 3.0 failed" in table
 
@@ -50,19 +50,19 @@ def test_table_without_us() -> None:
 )
 def test_chart(tmp_path: Path, suffix: str, start: bytes) -> None:
     path = tmp_path / f"chart{suffix}"
-    benchmark.plot(REPORT, path)
+    tables.plot(REPORT, path)
     assert path.read_bytes().startswith(start)
 
 
 def test_chart_that_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmark.require_chart(tmp_path / "chart.png")
+    tables.require_chart(tmp_path / "chart.png")
     with pytest.raises(UserError, match=r"must end in \.png \.svg \.pdf"):
-        benchmark.require_chart(tmp_path / "chart.nonsense")
+        tables.require_chart(tmp_path / "chart.nonsense")
     with pytest.raises(UserError, match="does not exist"):
-        benchmark.require_chart(tmp_path / "nowhere" / "chart.png")
+        tables.require_chart(tmp_path / "nowhere" / "chart.png")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"--plot needs .*gtcrn-cli\[bench\]"):
-        benchmark.require_chart(tmp_path / "chart.png")
+        tables.require_chart(tmp_path / "chart.png")
 
 
 @pytest.mark.parametrize(("sample_rate", "channels"), [(16_000, 1), (48_000, 2)])

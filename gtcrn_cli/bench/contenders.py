@@ -1,6 +1,6 @@
 """Who takes part in `gtcrn bench`: our engines, and denoisers that others make.
 
-Each runs in a process of its own, as ``python -m gtcrn_cli.contenders``, so that no one's threads,
+Each runs in a process of its own, as ``python -m gtcrn_cli.bench.contenders``, so that no one's threads,
 memory or failures are another's, and imports only what it needs itself.
 """
 
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import soundfile
 
-from .network.config import BINS, HOP, SAMPLE_RATE, WINDOW
+from ..network.config import BINS, HOP, SAMPLE_RATE, WINDOW
 
 if TYPE_CHECKING:
-    from .signals import Samples
+    from ..signals import Samples
 
 WARM_UP = 50  # hops that are not counted
 
@@ -72,9 +72,9 @@ class Contender:
 
 def _open_ours(engine_name: str, sample_rate: int = SAMPLE_RATE, channels: int = 1) -> Any:
     def start(model: str) -> Live:
-        from .enhancement.engines import load_engine
-        from .enhancement.enhancer import Enhancer
-        from .network.checkpoint import load_model
+        from ..enhancement.engines import load_engine
+        from ..enhancement.enhancer import Enhancer
+        from ..network.checkpoint import load_model
 
         engine = load_engine(load_model(model), engine_name)
         enhancer = Enhancer(engine, sample_rate, channels)
@@ -92,8 +92,8 @@ def _open_ours(engine_name: str, sample_rate: int = SAMPLE_RATE, channels: int =
 
 
 def _open_onnxruntime(model: str) -> Live:
-    from .enhancement.stft import STFT
-    from .network.onnx_export import OUTPUTS, SHAPES, open_session
+    from ..enhancement.stft import STFT
+    from ..network.onnx_export import OUTPUTS, SHAPES, open_session
 
     session, stft = open_session(model), STFT(SAMPLE_RATE)
     caches = [np.zeros(shape, np.float32) for name, shape in SHAPES.items() if name != "mix"]

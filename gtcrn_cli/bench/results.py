@@ -1,0 +1,86 @@
+"""What a benchmark measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+SHORT_S = 5  # the file whose time shows how long it takes to start
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of one hop or frame, in µs."""
+
+    p50: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Times:
+        """From what each took."""
+        us = np.array(seconds) * 1e6
+        return cls(*(round(float(x), 1) for x in (*np.percentile(us, [50, 99]), us.max())))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one contender.
+
+    Attributes
+    ----------
+    network
+        One frame through the network alone, where that can be called.
+    hop
+        One hop of sound through all of it: frame, network, overlap-add.
+    hop_ms
+        How long a hop lasts.
+    file_speed
+        Times real time of a whole process that reads, enhances and writes a file.
+    short_file_s
+        Seconds that such a process takes for 5 s of sound: mostly its start.
+    peak_mb
+        The most memory that it had.
+    problem
+        Why there is nothing.
+    """
+
+    name: str
+    version: str
+    latency_ms: float | None = None
+    hop_ms: float | None = None
+    network: Times | None = None
+    hop: Times | None = None
+    file_speed: float | None = None
+    short_file_s: float | None = None
+    peak_mb: float | None = None
+    problem: str | None = None
+
+    @property
+    def live_speed(self) -> float | None:
+        """Times real time, hop by hop."""
+        if self.hop is None or self.hop_ms is None:
+            return None
+        return 1000 * self.hop_ms / self.hop.p50
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run of the benchmark."""
+
+    machine: dict[str, Any]
+    seconds: float  # of sound in the file
+    model: str
+    results: list[Result]
+    absent: list[str] = field(default_factory=list)  # contenders that are not installed
+
+    def to_json(self) -> str:
+        """All of it."""
+        return json.dumps(asdict(self), indent=2)
+
+    def find(self, name: str) -> Result | None:
+        """The result of a contender, if it took part."""
+        return next((result for result in self.results if result.name == name), None)
