@@ -23,15 +23,15 @@ import psutil
 import pytest
 import soundfile
 
-from gtcrn_cli import batch as batch_module
-from gtcrn_cli.batch import Result, run_batch
+from gtcrn_cli.batch import run as batch_module
+from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Workers
+from gtcrn_cli.batch.manifest import FILE_NAME
+from gtcrn_cli.batch.plan import Order
+from gtcrn_cli.batch.run import Result, run_batch
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.jobs import Job, LocalWorkers, Model, Workers
-from gtcrn_cli.manifest import FILE_NAME
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.paths import PARTIAL
-from gtcrn_cli.plan import Order
 
 COMMAND = [sys.executable, "-m", "gtcrn_cli", "batch"]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gtcrn_cli.batch import Entry, Result
-from gtcrn_cli.batch_report import require_report, rows_of, write_report
+from gtcrn_cli.batch.jobs import Model
+from gtcrn_cli.batch.plan import Order
+from gtcrn_cli.batch.report import require_report, rows_of, write_report
+from gtcrn_cli.batch.run import Entry, Result
 from gtcrn_cli.enhancement.pipeline import Summary
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.evaluation import page as report
-from gtcrn_cli.jobs import Model
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.plan import Order
 
 
 def done(name: str, level_in_db: float = -20, level_out_db: float = -22, **facts) -> Entry:

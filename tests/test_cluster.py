@@ -15,15 +15,15 @@ import pytest
 import soundfile
 from test_batch import killing_who_reads, sparse_recording, wait_for
 
-from gtcrn_cli.batch import run_batch
+from gtcrn_cli.batch.jobs import LocalWorkers, Model, Workers
+from gtcrn_cli.batch.plan import Order
+from gtcrn_cli.batch.run import run_batch
+from gtcrn_cli.batch.storage import delivered
 from gtcrn_cli.errors import MissingExtraError, UserError
-from gtcrn_cli.jobs import LocalWorkers, Model, Workers
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.plan import Order
-from gtcrn_cli.storage import delivered
 
 distributed = pytest.importorskip("distributed")
-from gtcrn_cli.cluster import ClusterWorkers  # noqa: E402
+from gtcrn_cli.batch.cluster import ClusterWorkers  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_s3_with_worker_processes(source: Path, s3, state_dir, tmp_path: Path):
 
 
 def test_no_scheduler_is_one_line(model: Model, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gtcrn_cli.cluster.PATIENCE_S", 0.5)
+    monkeypatch.setattr("gtcrn_cli.batch.cluster.PATIENCE_S", 0.5)
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         ClusterWorkers(model, "tcp://127.0.0.1:1")
     with pytest.raises(UserError, match="no Dask scheduler answers at nonsense"):
@@ -195,7 +195,7 @@ def test_no_scheduler_is_one_line(model: Model, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_scheduler_without_workers_is_one_line(model: Model, monkeypatch):
-    monkeypatch.setattr("gtcrn_cli.cluster.PATIENCE_S", 0.5)
+    monkeypatch.setattr("gtcrn_cli.batch.cluster.PATIENCE_S", 0.5)
     with (
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
         pytest.raises(UserError, match="has no workers yet"),
@@ -227,6 +227,6 @@ def test_a_cluster_that_goes_away_ends_it(source: Path, model: Model, tmp_path: 
 
 def test_without_the_extra_it_is_said(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    monkeypatch.delitem(sys.modules, "gtcrn_cli.cluster")
+    monkeypatch.delitem(sys.modules, "gtcrn_cli.batch.cluster")
     with pytest.raises(MissingExtraError, match=r"gtcrn-cli\[cluster\]"):
-        __import__("gtcrn_cli.cluster")
+        __import__("gtcrn_cli.batch.cluster")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gtcrn_cli.batch.manifest import Manifest, Record
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.manifest import Manifest, Record
 
 RECORD = Record("a.wav", "/in/a.wav", 10, "1", "options", 20, {"duration_s": 1.5})
 
@@ -78,7 +78,7 @@ def test_only_one_batch_at_a_time(tmp_path: Path):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
 def test_a_killed_batch_holds_nothing(tmp_path: Path):
     code = (
-        "import os, sys; from pathlib import Path; from gtcrn_cli.manifest import Manifest;"
+        "import os, sys; from pathlib import Path; from gtcrn_cli.batch.manifest import Manifest;"
         "Manifest(Path(sys.argv[1])).claim([('a', 'b')]); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "m")], check=False)

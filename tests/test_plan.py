@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtcrn_cli import plan
+from gtcrn_cli.batch import plan
+from gtcrn_cli.batch.manifest import Manifest, Record
+from gtcrn_cli.batch.plan import Order, Plan, Selection, make_plan
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.manifest import Manifest, Record
-from gtcrn_cli.plan import Order, Plan, Selection, make_plan
 
 
 def touch(root: Path, *paths: str) -> Path:

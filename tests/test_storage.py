@@ -9,9 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from gtcrn_cli.errors import UserError
-from gtcrn_cli.paths import PARTIAL
-from gtcrn_cli.storage import (
+from gtcrn_cli.batch.storage import (
     Found,
     Passed,
     absolute,
@@ -23,6 +21,8 @@ from gtcrn_cli.storage import (
     look_up,
     remove,
 )
+from gtcrn_cli.errors import UserError
+from gtcrn_cli.paths import PARTIAL
 
 
 @pytest.fixture

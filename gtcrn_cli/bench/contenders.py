@@ -1,7 +1,7 @@
 """Who takes part in `gtcrn bench`: our engines, and denoisers that others make.
 
-Each runs in a process of its own, as ``python -m gtcrn_cli.bench.contenders``, so that no one's threads,
-memory or failures are another's, and imports only what it needs itself.
+Each runs in a process of its own, as ``python -m gtcrn_cli.bench.contenders``, so that no one's
+threads, memory or failures are another's, and imports only what it needs itself.
 """
 
 from __future__ import annotations

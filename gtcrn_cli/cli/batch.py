@@ -26,9 +26,9 @@ from .options import (
 from .progress import in_words, progress_bar
 
 if TYPE_CHECKING:
-    from .. import jobs
-    from ..batch import Result
-    from ..plan import Plan
+    from ..batch import jobs
+    from ..batch.plan import Plan
+    from ..batch.run import Result
 
 FAILURES_SHOWN = 50
 
@@ -145,12 +145,12 @@ def batch(
     if cluster is not None and job_count is not None:
         raise typer.BadParameter("--jobs is for this machine: the cluster has its own number")
 
-    from ..batch import preview, require_format, run_batch
-    from ..batch_report import require_report, write_report
-    from ..jobs import LocalWorkers, Workers
-    from ..jobs import Model as JobModel
+    from ..batch.jobs import LocalWorkers, Workers
+    from ..batch.jobs import Model as JobModel
+    from ..batch.plan import Order, Selection
+    from ..batch.report import require_report, write_report
+    from ..batch.run import preview, require_format, run_batch
     from ..network.checkpoint import load_model
-    from ..plan import Order, Selection
 
     for path in report or []:
         require_report(path)
@@ -174,7 +174,7 @@ def batch(
 
     def hire(network: jobs.Model) -> Workers:
         if cluster is not None:
-            from ..cluster import ClusterWorkers
+            from ..batch.cluster import ClusterWorkers
 
             return ClusterWorkers(network, cluster)
         return LocalWorkers(network, job_count or _cores(device))
@@ -217,7 +217,7 @@ def _cores(device: str) -> int:
 
 
 def _print_plan(plan: Plan, output: str) -> None:
-    from ..storage import absolute, join
+    from ..batch.storage import absolute, join
 
     for item in plan.todo:
         typer.echo(f"{item.source}\t{join(absolute(output), item.target)}")

@@ -55,7 +55,7 @@ class NativeEngine:
         self._mask_frames = load_kernel()
 
     def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
-        """See `Engine.mask`; the state is float32 ``[C, S]``, laid out as `packing.STATE` says."""
+        """See `Engine.mask`; the state is float32 ``[C, S]``, laid out as `layout.STATE` says."""
         spectrum = np.ascontiguousarray(spectrum, np.complex64)
         channels, frames, bins = spectrum.shape
         after = np.zeros((channels, STATE.size), np.float32) if state is None else state.copy()

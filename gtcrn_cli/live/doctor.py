@@ -102,7 +102,7 @@ def _rates(device: Device) -> Finding:
 def round_trip(pair: Pair) -> Finding:
     """Play clicks, listen for them: the delay over a cable, or through the air.
 
-    Sound is carried as `live.Worker` does it but for the Enhancer, whose delay is added.
+    Sound is carried as `worker.Worker` does it but for the Enhancer, whose delay is added.
     """
     try:
         delay = _heard_after(pair)

@@ -1,7 +1,8 @@
 """Sound cards, through PortAudio: which there are, and a pair of streams between two of them.
 
 The input and the output are streams of their own, so that they can be different devices. Their
-callbacks only copy, into one `Ring` and out of another; what happens in between is `live.Worker`'s.
+callbacks only copy, into one `Ring` and out of another; what happens in between is the matter of
+`worker.Worker`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ The layers and their names are those of `model.py`; what differs, and why:
   the first-level cache, and the result cannot depend on how many frames a call has.
 - The past frames of a temporal convolution are a ring: a new frame takes the oldest one's place.
 
-`packing.py` says how weights and state are laid out. The pointers here know no bounds.
+`layout.py` says how weights and state are laid out. The pointers here know no bounds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DNSMOS P.835 in torch: what listeners would say of a recording, as something to differentiate.
 
 Reddy et al., "DNSMOS P.835: A Non-Intrusive Perceptual Objective Speech Quality Metric to Evaluate
-Noise Suppressors", ICASSP 2022. The package speechmos has the network, as ONNX. `evaluation.py`
-runs that; this reads its weights and does the same.
+Noise Suppressors", ICASSP 2022. The package speechmos has the network, as ONNX.
+`evaluation.measures` runs that; this reads its weights and does the same.
 """
 
 from __future__ import annotations

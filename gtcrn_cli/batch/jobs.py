@@ -32,13 +32,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from .audio.opening import Output
-from .enhancement.engines import Engine, load_engine
-from .enhancement.enhancer import Settings
-from .enhancement.pipeline import denoise
-from .errors import UserError
-from .memory import keep_freed_memory
-from .network.checkpoint import Checkpoint
+from ..audio.opening import Output
+from ..enhancement.engines import Engine, load_engine
+from ..enhancement.enhancer import Settings
+from ..enhancement.pipeline import denoise
+from ..errors import UserError
+from ..memory import keep_freed_memory
+from ..network.checkpoint import Checkpoint
 from .storage import delivered, fetched
 
 GRACE_S = 2  # for a worker that is told to stop

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from . import __version__
-from .errors import MissingExtraError, UserError
+from .. import __version__
+from ..errors import MissingExtraError, UserError
 from .jobs import Job, Model, Outcome, Workers, prepare, process
 
 try:

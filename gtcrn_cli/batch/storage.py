@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import MissingExtraError, UserError
-from .paths import PARTIAL, partial_path
+from ..errors import MissingExtraError, UserError
+from ..paths import PARTIAL, partial_path
 
 # There are no folders in these, and making one could make a bucket.
 OBJECT_STORES = ("abfs", "az", "gcs", "gs", "s3", "s3a")

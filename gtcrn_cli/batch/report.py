@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from . import __version__
-from .batch import STATUSES, Entry, Result
-from .errors import UserError
-from .paths import partial_path
+from .. import __version__
+from ..errors import UserError
+from ..paths import partial_path
+from .run import STATUSES, Entry, Result
 from .storage import fetched, is_url
 
 SILENT_DB = -70.0
@@ -216,7 +216,7 @@ def _line(row: Row, links: dict[str, str], path: Path, root: str) -> str:
 
 def _comparisons(rows: list[Row], path: Path) -> dict[str, str]:
     """Make the pages for what needs a look: where each is, from the report, by input."""
-    from .evaluation.page import comparison_page
+    from ..evaluation.page import comparison_page
 
     folder = path.with_name(f"{path.stem}_files")
     links: dict[str, str] = {}

@@ -15,12 +15,12 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from posixpath import splitext  # paths here have slashes, and pathlib takes its time
 
-from .audio import ffmpeg
-from .audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
-from .enhancement.enhancer import Settings
-from .errors import UserError
+from ..audio import ffmpeg
+from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
+from ..enhancement.enhancer import Settings
+from ..errors import UserError
+from ..paths import PARTIAL
 from .manifest import Manifest, Record
-from .paths import PARTIAL
 from .storage import Found, Passed, absolute, is_folder, is_url, join, list_files, look_up, remove
 
 SOUND_EXTENSIONS = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)

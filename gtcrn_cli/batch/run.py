@@ -18,9 +18,9 @@ from typing import Any, Literal, get_args
 
 from platformdirs import user_state_path
 
-from .audio.ffmpeg import CONTAINERS
-from .audio.formats import FORMAT_OF_EXTENSION, Encoding, encoding_for
-from .audio.opening import Output
+from ..audio.ffmpeg import CONTAINERS
+from ..audio.formats import FORMAT_OF_EXTENSION, Encoding, encoding_for
+from ..audio.opening import Output
 from .jobs import Job, Model, Outcome, Workers, run_jobs
 from .manifest import FILE_NAME, Manifest, Record
 from .plan import Item, Order, Plan, make_plan

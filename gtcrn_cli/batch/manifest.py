@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from .errors import UserError
+from ..errors import UserError
 
 FILE_NAME = ".gtcrn-batch.jsonl"
 SYNC_EVERY_S = 1.0

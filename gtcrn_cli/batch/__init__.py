@@ -1,0 +1,1 @@
+"""Folders: what there is to do, who does it, what was done, and the report on it."""
