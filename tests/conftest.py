@@ -13,48 +13,15 @@ import pytest
 import soundfile
 import torch
 from hypothesis import settings
-from sound_server import SoundServer, why_unavailable
+from support.places import PROJECT, REFERENCE
+from support.sound_server import SoundServer, why_unavailable
 
 from gtcrn_cli.network.checkpoint import Checkpoint, import_model, load_model
-from gtcrn_cli.network.config import GTCRNConfig
-from gtcrn_cli.network.model import GTCRN
 
 torch.set_num_threads(1)  # where something loaded OpenMP before this file could ask for that
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 settings.load_profile("unhurried")
-
-PROJECT = Path(__file__).parent.parent
-REFERENCE = PROJECT.parent / "shared" / "reference"
-
-
-def si_sdr_db(estimate: np.ndarray, target: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019), equation 3."""
-    estimate, target = estimate.ravel().astype(float), target.ravel().astype(float)
-    scaled = target * np.dot(estimate, target) / np.dot(target, target)
-    return float(10 * np.log10(np.sum(scaled**2) / np.sum((estimate - scaled) ** 2)))
-
-
-def agreement_db(signal: np.ndarray, reference: np.ndarray) -> float:
-    """Energy of the reference over that of the difference."""
-    length = min(len(signal), len(reference))
-    difference = signal[:length] - reference[:length]
-    return float(10 * np.log10(np.sum(reference[:length] ** 2) / (np.sum(difference**2) + 1e-20)))
-
-
-def untrained(config: GTCRNConfig, seed: int = 1) -> Checkpoint:
-    """Random weights, with batch statistics and slopes that are not what they are at the start."""
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        network = GTCRN(config)
-        for name, tensor in network.state_dict().items():
-            if "bn" in name and tensor.is_floating_point():
-                tensor.mul_(torch.empty_like(tensor).uniform_(0.7, 1.3))
-                tensor.add_(torch.empty_like(tensor).uniform_(0, 0.2))
-            elif name.endswith("act.weight"):
-                tensor.uniform_(0.1, 0.4)
-    weights = {k: v.numpy() for k, v in network.state_dict().items() if v.is_floating_point()}
-    return Checkpoint(weights, config, {"description": "random"})
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ import psutil
 import pytest
 import soundfile
 import torch
-from conftest import REFERENCE, agreement_db, si_sdr_db
+from support.places import REFERENCE
+from support.sound import agreement_db, si_sdr_db
 
 from gtcrn_cli import __version__
 from gtcrn_cli.cli import main

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REFERENCE
 from safetensors.numpy import save_file
+from support.places import REFERENCE
 
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import (

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import untrained
+from support.models import untrained
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app

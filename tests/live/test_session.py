@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from simulated import SimulatedPair, SimulatedSound
+from support.simulated import SimulatedPair, SimulatedSound
 
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.enhancer import Enhancer, Settings

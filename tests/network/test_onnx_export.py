@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import si_sdr_db, untrained
+from support.models import untrained
+from support.sound import si_sdr_db
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app

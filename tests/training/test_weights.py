@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import PROJECT, si_sdr_db
+from support.places import PROJECT
+from support.sound import si_sdr_db
 
 from gtcrn_cli.enhancement.engines import Engine, load_engine
 from gtcrn_cli.enhancement.enhancer import Enhancer

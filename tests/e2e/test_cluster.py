@@ -13,7 +13,7 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
-from test_batch import killing_who_reads, sparse_recording, wait_for
+from support.batches import killing_who_reads, sparse_recording, wait_for
 
 from gtcrn_cli.batch.jobs import LocalWorkers, Model, Workers
 from gtcrn_cli.batch.plan import Order

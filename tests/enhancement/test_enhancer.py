@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import agreement_db, si_sdr_db
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.sound import agreement_db, si_sdr_db
 
 from gtcrn_cli.enhancement.engines import Engine, State, load_engine
 from gtcrn_cli.enhancement.enhancer import Enhancer, Settings, strength_of_limit

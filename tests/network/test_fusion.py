@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import untrained
+from support.models import untrained
 from support.states import to_native_state
 from torch.nn import functional as F
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from conftest import untrained
+from support.models import untrained
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import si_sdr_db
+from support.sound import si_sdr_db
 
 from gtcrn_cli.audio import ffmpeg
 from gtcrn_cli.audio.opening import Output

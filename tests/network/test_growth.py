@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import untrained
+from support.models import untrained
 
 from gtcrn_cli.enhancement.engines import ENGINES, load_engine
 from gtcrn_cli.errors import UserError

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from conftest import si_sdr_db
 from hypothesis import given
 from hypothesis import strategies as st
-from sound_server import MICROPHONE, RATE, SPEAKER, SoundServer
+from support.sound import si_sdr_db
+from support.sound_server import MICROPHONE, RATE, SPEAKER, SoundServer
 
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.live import soundcard

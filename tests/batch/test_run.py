@@ -11,17 +11,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import soundfile
+from support.batches import killing_who_reads, sparse_recording, wait_for
 
 from gtcrn_cli.batch import run as batch_module
 from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Workers
@@ -254,48 +252,6 @@ def test_fail_fast_stops(model: Model, noisy, tmp_path: Path):
     assert not run_batch(order, model, two_workers, fail_fast=True).failures
 
 
-def sparse_recording(path: Path, duration_s: int) -> None:
-    """Silence that takes time to work through, but no room on the disk."""
-    with soundfile.SoundFile(path, "w", 16_000, 1, "PCM_16") as file:
-        file.write(np.zeros(1))
-    data = bytearray(path.read_bytes())
-    size = 32_000 * duration_s
-    data[4:8] = (len(data) - 10 + size).to_bytes(4, "little")
-    data[40:44] = size.to_bytes(4, "little")
-    with path.open("wb") as file:
-        file.write(data[:44])
-        file.truncate(44 + size)
-
-
-@contextmanager
-def killing_who_reads(path: Path, pid: int, times: int = 100) -> Iterator[list[int]]:
-    """Kill, with SIGKILL, every process below `pid` that opens `path`, up to so many `times`."""
-    killed: list[int] = []
-    over = threading.Event()
-
-    def hunt() -> None:
-        while not over.wait(0.02):
-            for child in psutil.Process(pid).children(recursive=True):
-                try:
-                    if (
-                        child.pid not in killed
-                        and len(killed) < times
-                        and any(file.path == str(path) for file in child.open_files())
-                    ):
-                        killed.append(child.pid)
-                        child.kill()
-                except psutil.Error:
-                    continue
-
-    hunter = threading.Thread(target=hunt)
-    hunter.start()
-    try:
-        yield killed
-    finally:
-        over.set()
-        hunter.join()
-
-
 def test_a_file_that_kills_its_worker_fails_alone(model: Model, source: Path, tmp_path: Path):
     sparse_recording(source / "deadly.wav", 3600)
     order = Order(str(source), str(tmp_path / "out"))
@@ -369,13 +325,6 @@ def test_stopped_it_leaves_nothing_half_done_and_goes_on(sent: int, source: Path
         sparse_recording(source / f"long{index}.wav", 10)
     assert gtcrn_batch(source, out).returncode == 0
     assert len(digests(out)) == 5
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_killed_at_any_moment_it_loses_and_breaks_nothing(noisy, tmp_path: Path):

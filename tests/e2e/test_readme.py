@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from conftest import PROJECT
+from support.places import PROJECT
 
 README = (PROJECT / "README.md").read_text()
 

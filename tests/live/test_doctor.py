@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from simulated import SimulatedPair
-from sound_server import MICROPHONE, SPEAKER, SoundServer
+from support.simulated import SimulatedPair
+from support.sound_server import MICROPHONE, SPEAKER, SoundServer
 
 from gtcrn_cli.live import doctor
 from gtcrn_cli.live.doctor import find_click, round_trip, virtual_microphone_recipe

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import REFERENCE, si_sdr_db
+from support.places import REFERENCE
+from support.sound import si_sdr_db
 from typer.testing import CliRunner
 
 pytest.importorskip("pesq", reason="the extra 'evaluate' is not installed")

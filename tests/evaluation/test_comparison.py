@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from conftest import si_sdr_db
 from hypothesis import given
 from hypothesis import strategies as st
+from support.sound import si_sdr_db
 
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.enhancer import Settings

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sound_server import MICROPHONE, SPEAKER, SoundServer
+from support.sound_server import MICROPHONE, SPEAKER, SoundServer
 
 from gtcrn_cli.errors import DeviceError, UserError
 from gtcrn_cli.live import devices
