@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..errors import MissingExtraError, UserError
 from ..native.layout import STATE
 from ..native.machine_code import load_kernel
 from ..native.packing import pack
-from ..network.checkpoint import Checkpoint
+from ..network.checkpoint import Checkpoint, load_model
 from ..network.config import BINS
 from ..signals import Spectrum
 
@@ -103,12 +104,32 @@ class TorchEngine:
 
 
 def load_engine(checkpoint: Checkpoint, name: str = DEFAULT_ENGINE, device: str = "cpu") -> Engine:
-    """The engine called `name`.
+    """An engine that runs a model.
+
+    Parameters
+    ----------
+    checkpoint
+        The model, as `load_model` returns it.
+    name
+        ``native`` runs on the CPU and needs no torch; ``torch`` is the reference (extra ``torch``).
+    device
+        Of the torch engine, by torch's names: ``cpu``, ``cuda``, ``mps``.
+
+    Returns
+    -------
+    An engine. It remembers nothing of the streams that it serves: any number of enhancers, in any
+    number of threads, may share it.
 
     Raises
     ------
     UserError
         There is no engine of that name, it is not installed, or it does not run on `device`.
+
+    Examples
+    --------
+    >>> from gtcrn_cli import load_engine, load_model
+    >>> load_engine(load_model("gtcrn-plain")).name
+    'native'
     """
     if name == "torch":
         return TorchEngine(checkpoint, device)
@@ -117,3 +138,9 @@ def load_engine(checkpoint: Checkpoint, name: str = DEFAULT_ENGINE, device: str 
     if device != "cpu":
         raise UserError(f"the native engine runs on the CPU: add --engine torch to use {device!r}")
     return NativeEngine(checkpoint)
+
+
+@functools.cache
+def default_engine() -> Engine:
+    """The native engine with the default model, made once."""
+    return load_engine(load_model())

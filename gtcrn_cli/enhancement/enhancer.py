@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import UserError
 from ..network.config import BINS
 from ..signals import Samples, Spectrum
-from .engines import Engine, State
+from .engines import Engine, State, default_engine
 from .stft import STFT, network_bins
 
 HighBand = Literal["gate", "keep", "mute"]
@@ -58,6 +58,19 @@ class Settings:
     linked
         One mask from the mean of all channels for each of them, so that the stereo image stays
         where it was. Otherwise every channel is enhanced on its own.
+
+    Raises
+    ------
+    UserError
+        A strength outside of 0-1, or no such high band.
+
+    Examples
+    --------
+    Lower the noise by at most 12 dB, with one mask for all channels:
+
+    >>> from gtcrn_cli import Settings
+    >>> Settings(strength=1 - 10 ** (-12 / 20), linked=True).high_band
+    'gate'
     """
 
     strength: float = 1.0
@@ -73,6 +86,8 @@ class Settings:
 
 class Enhancer:
     """Removes noise from one stream of speech, block by block.
+
+    As a context it forgets the stream at its end, so that it can serve another one.
 
     Parameters
     ----------
@@ -92,6 +107,23 @@ class Enhancer:
     replaced
         Samples so far that were no sound (NaN, infinite, beyond 100 dB full scale) and that
         silence took the place of.
+
+    Raises
+    ------
+    UserError
+        A sample rate or a number of channels that is not supported.
+
+    Examples
+    --------
+    One second of silence at 48 kHz in blocks of 10 ms:
+
+    >>> import numpy as np
+    >>> from gtcrn_cli import Enhancer, load_engine, load_model
+    >>> with Enhancer(load_engine(load_model()), sample_rate=48_000, channels=2) as enhancer:
+    ...     blocks = [enhancer.push(np.zeros((480, 2), np.float32)) for _ in range(100)]
+    ...     blocks.append(enhancer.flush())
+    >>> sum(map(len, blocks))
+    48000
     """
 
     def __init__(
@@ -108,6 +140,12 @@ class Enhancer:
         self.settings = settings or Settings()
         self._linked = self.settings.linked and channels > 1
         self._stft = STFT(sample_rate)
+        self.reset()
+
+    def __enter__(self) -> Enhancer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self.reset()
 
     @property
@@ -217,3 +255,52 @@ class Enhancer:
         mean = sum(recent[:, n : n + count] for n in range(GATE_RELEASE)) / np.float32(GATE_RELEASE)
         # Opens at once, so that no sibilant loses its onset; closes over a few frames.
         return np.maximum(openness, mean)[..., None]
+
+
+def enhance(
+    samples: Samples,
+    sample_rate: int,
+    engine: Engine | None = None,
+    settings: Settings | None = None,
+) -> Samples:
+    """Remove the noise from a whole recording.
+
+    Parameters
+    ----------
+    samples
+        ``[N, C]``, or ``[N]`` for one channel; N may be 0. Full scale is -1 to 1.
+    sample_rate
+        In Hz, 8,000 to 192,000.
+    engine
+        Runs the network; the native engine with the default model if ``None``.
+    settings
+        How; all the noise that the network finds goes if ``None``.
+
+    Returns
+    -------
+    float32 samples of the same shape, in time with the input.
+
+    Raises
+    ------
+    UserError
+        A sample rate or a number of channels that is not supported.
+    ValueError
+        Samples that have neither of these shapes, or that are no numbers between -1 and 1 but
+        integers: divide those by their full scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gtcrn_cli import enhance
+    >>> enhance(np.zeros((48_000, 2), np.float32), sample_rate=48_000).shape
+    (48000, 2)
+    """
+    samples = np.asarray(samples)
+    if samples.ndim not in (1, 2):
+        raise ValueError(f"samples of shape {samples.shape}, neither [N] nor [N, C]")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"samples of {samples.dtype}: divide by their full scale to get -1 to 1")
+    block = samples[:, None] if samples.ndim == 1 else samples
+    enhancer = Enhancer(engine or default_engine(), sample_rate, block.shape[1], settings)
+    enhanced = np.concatenate([enhancer.push(block), enhancer.flush()])
+    return enhanced.reshape(samples.shape)

@@ -16,7 +16,7 @@ from ..audio.streams import Sink, Source
 from ..errors import ReadError, UserError
 from ..paths import require_distinct, require_free
 from ..signals import SILENCE_DB, Level, Samples
-from .engines import Engine
+from .engines import Engine, default_engine
 from .enhancer import PIECE_FRAMES, Enhancer, Settings
 
 Progress = Callable[[float, "float | None"], None]  # seconds done since last time, seconds in all
@@ -57,7 +57,7 @@ class Summary:
 def denoise(
     source: str,
     target: str,
-    engine: Engine,
+    engine: Engine | None = None,
     settings: Settings | None = None,
     output: Output | None = None,
     raw: RawFormat | None = None,
@@ -70,25 +70,36 @@ def denoise(
     source, target
         Paths; ``-`` is stdin or stdout.
     engine, settings
-        What enhances, and how.
+        What enhances, and how; the native engine with the default model if there is none.
     output
-        How `target` is written.
+        How `target` is written: like `source` where it does not say.
     raw
         What comes from `source`, where it has no header.
     progress
         Called as the work goes on.
 
+    Returns
+    -------
+    What was done: duration, levels in dB, clipped samples, notes for the user.
+
     Raises
     ------
     UserError
         Anything a user can put right; `target` is then as it was.
+
+    Examples
+    --------
+    >>> from gtcrn_cli import denoise
+    >>> summary = denoise("examples/noisy.wav", "enhanced.wav")
+    >>> round(summary.duration_s, 1)
+    6.5
     """
     output = output or Output()
     if target != "-":
         require_distinct(source, target)
         require_free(target, output.overwrite)
     opened = open_source(source, raw)
-    enhancer = Enhancer(engine, opened.sample_rate, opened.channels, settings)
+    enhancer = Enhancer(engine or default_engine(), opened.sample_rate, opened.channels, settings)
     sink = open_sink(target, opened, output)
     summary = run(opened, enhancer, sink, progress)
     for end in (opened, sink):

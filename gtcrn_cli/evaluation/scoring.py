@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..enhancement.engines import load_engine
-from ..enhancement.enhancer import Enhancer
+from ..enhancement.enhancer import enhance
 from ..errors import MissingExtraError, UserError
 from ..network.checkpoint import Checkpoint
 from ..network.config import SAMPLE_RATE
@@ -143,9 +143,7 @@ def _audio_by_stem(folder: Path) -> dict[str, Path]:
 def enhance_file(path: Path, checkpoint: Checkpoint, engine: str = "native") -> Mono:
     """A file through the model at its own rate and channels; then as the measures want it."""
     samples, rate = read_samples(path)
-    enhancer = Enhancer(load_engine(checkpoint, engine), rate, samples.shape[1])
-    enhanced = np.concatenate([enhancer.push(samples), enhancer.flush()])
-    return to_mono(enhanced, rate)
+    return to_mono(enhance(samples, rate, load_engine(checkpoint, engine)), rate)
 
 
 def judge(trial: Trial, checkpoint: Checkpoint | None, engine: str, with_dnsmos: bool) -> Result:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..audio.files import FileSource
 from ..enhancement.engines import Engine, State
-from ..enhancement.enhancer import Enhancer, Settings
+from ..enhancement.enhancer import Settings, enhance
 from ..enhancement.stft import STFT
 from ..errors import ReadError, UserError
 from ..network.checkpoint import Checkpoint
@@ -161,8 +161,7 @@ def _read(path: Path, role: Role, section: Section) -> Sound:
 
 
 def _enhance(noisy: Sound, engine: Engine, how: Enhancing) -> Sound:
-    enhancer = Enhancer(engine, noisy.sample_rate, noisy.samples.shape[1], how.settings)
-    enhanced = np.concatenate([enhancer.push(noisy.samples), enhancer.flush()])
+    enhanced = enhance(noisy.samples, noisy.sample_rate, engine, how.settings)
     return Sound(Path(how.name), "enhanced", enhanced, noisy.sample_rate)
 
 

@@ -152,7 +152,28 @@ def find_model(name_or_path: str) -> Path:
 
 
 def load_model(name_or_path: str = DEFAULT_MODEL) -> Checkpoint:
-    """`find_model` and `Checkpoint.load` in one."""
+    """Read a model file.
+
+    Parameters
+    ----------
+    name_or_path
+        The name of a model that ``gtcrn models`` lists, or the path of a ``.safetensors`` file.
+
+    Returns
+    -------
+    Its weights, the configuration of its network, and its card: what it was trained on and how.
+
+    Raises
+    ------
+    UserError
+        There is no such model, or the file is none.
+
+    Examples
+    --------
+    >>> from gtcrn_cli import load_model
+    >>> load_model().config.fusion
+    'concat'
+    """
     return Checkpoint.load(find_model(name_or_path))
 
 

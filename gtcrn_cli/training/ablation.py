@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..enhancement.engines import ENGINES, load_engine
-from ..enhancement.enhancer import Enhancer
+from ..enhancement.enhancer import enhance
 from ..errors import MissingExtraError
 from ..evaluation.measures import AGAINST_CLEAN
 from ..evaluation.recordings import Mono
@@ -211,12 +211,7 @@ def _scores_of_run(
         if content["of"] == key:
             return content["scores"]
     engine = load_engine(checkpoint)
-    enhanced = []
-    for samples in noisy:
-        enhancer = Enhancer(engine, SAMPLE_RATE)
-        parts = [enhancer.push(samples[:, None]), enhancer.flush()]
-        enhanced.append(np.concatenate(parts)[:, 0])
-    scores = score(enhanced, clean)
+    scores = score([enhance(samples, SAMPLE_RATE, engine) for samples in noisy], clean)
     write_whole(kept, json.dumps({"of": key, "scores": scores}).encode())
     return scores
 

@@ -13,7 +13,7 @@ import soundfile
 from support.simulated import SimulatedPair, SimulatedSound
 
 from gtcrn_cli.enhancement.engines import load_engine
-from gtcrn_cli.enhancement.enhancer import Enhancer, Settings
+from gtcrn_cli.enhancement.enhancer import Enhancer, Settings, enhance
 from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.live import recording
 from gtcrn_cli.live import session as live
@@ -389,8 +389,7 @@ def test_live_is_denoise(shipped: Checkpoint, noisy: np.ndarray):
     pair = SimulatedPair(lambda at: np.where(at < len(samples), samples[at % len(samples)], 0))
     worker = Worker(pair, Enhancer(engine, RATE), Controls(Settings()))
     run(worker, len(samples) / RATE + 1)
-    whole = Enhancer(engine, RATE)
-    expected = np.concatenate([whole.push(noisy), whole.flush()])
+    expected = enhance(noisy, RATE, engine)
     played = pair.output()[:, 0]
     first = round(worker.latency_s * RATE)
     lags = range(max(0, first - 800), first + 800)

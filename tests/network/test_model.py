@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gtcrn_cli.enhancement.engines import TorchEngine
-from gtcrn_cli.enhancement.enhancer import Enhancer
+from gtcrn_cli.enhancement.enhancer import enhance
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.model import GTCRN, GTCRNState, build_network, erb_filterbank
 
@@ -48,8 +48,7 @@ def test_has_the_published_number_of_parameters():
 
 def test_gives_the_published_output(published):
     checkpoint, noisy, expected = published
-    enhancer = Enhancer(TorchEngine(checkpoint), 16_000)
-    enhanced = np.concatenate([enhancer.push(noisy), enhancer.flush()])
+    enhanced = enhance(noisy, 16_000, TorchEngine(checkpoint))
     assert enhanced.shape == expected.shape
     assert np.abs(enhanced - expected).max() < 1e-5
 

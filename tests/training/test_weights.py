@@ -10,8 +10,8 @@ import soundfile
 from support.places import PROJECT
 from support.sound import si_sdr_db
 
+import gtcrn_cli
 from gtcrn_cli.enhancement.engines import Engine, load_engine
-from gtcrn_cli.enhancement.enhancer import Enhancer
 from gtcrn_cli.evaluation.recordings import read_mono
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.training.corpora import list_clips, load_corpus, rehearsal
@@ -53,10 +53,8 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
 
 
 def enhance(engine: Engine, samples: np.ndarray) -> np.ndarray:
-    """A whole signal through an `Enhancer`."""
-    enhancer = Enhancer(engine, RATE)
-    block = samples.astype(np.float32)[:, None]
-    return np.concatenate([enhancer.push(block), enhancer.flush()])[:, 0]
+    """A whole signal at the network's rate."""
+    return gtcrn_cli.enhance(samples, RATE, engine)
 
 
 def level_db(samples: np.ndarray) -> float:
@@ -187,7 +185,5 @@ def test_other_rates_gain_as_well(
     signal = pytest.importorskip("scipy.signal", reason="the extra 'train' is not installed")
     noisy, _ = soundfile.read(noisy_path, dtype="float32")
     converted = [signal.resample_poly(x, sample_rate, RATE) for x in (noisy, clean[:, 0])]
-    enhancer = Enhancer(engine, sample_rate)
-    block = converted[0].astype(np.float32)[:, None]
-    enhanced = np.concatenate([enhancer.push(block), enhancer.flush()])[:, 0]
+    enhanced = gtcrn_cli.enhance(converted[0], sample_rate, engine)
     assert si_sdr_db(enhanced, converted[1]) - si_sdr_db(*converted) >= 5
