@@ -4,53 +4,205 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import UserError
 
-PARTIAL = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{12}\.part")  # what `partial_path` gives
+# What `partial_path` gives; `target` is the target's name, cut where it is very long.
+PARTIAL = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{12}\.part", re.DOTALL)
+
+_AROUND_BYTES = 19  # what a partial name has besides the target's: two dots, 12 digits, ".part"
+_LONGEST_NAME_BYTES = 255  # of most file systems, where this one does not say
 
 
-def partial_path(target: Path) -> Path:
-    """A name beside `target`, hidden and like no other, for what is not whole yet."""
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
+class Replacement:
+    """A file that is written beside its target and takes its place when it is whole.
+
+    The target is as it was until `commit`, and so it stays after `discard`. A file that is replaced
+    hands on its mode; a new one has the mode that the umask gives. A target that is a link stays
+    one: what it points to is replaced.
+
+    Parameters
+    ----------
+    target
+        What is to be written.
+    overwrite
+        Replace a file that is there.
+
+    Attributes
+    ----------
+    path
+        Where to write: an empty file to begin with.
+    target
+        The target, without links.
+
+    Raises
+    ------
+    UserError
+        There is such a file and it is not to be replaced, or this is no place for a file.
+    """
+
+    def __init__(self, target: str | Path, *, overwrite: bool = True) -> None:
+        require_free(target, overwrite)
+        self.target = Path(target).resolve()
+        self.path = partial_path(self.target)
+        self._name = target
+        self._overwrite = overwrite
+        try:
+            file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            self._mode = stat.S_IMODE(os.fstat(file).st_mode)
+            os.close(file)
+        except OSError as error:
+            raise UserError(f"cannot write {target}: {error.strerror}") from None
+
+    def commit(self) -> None:
+        """Put what was written in the target's place.
+
+        Raises
+        ------
+        UserError
+            A file has come up meanwhile that is not to be replaced; or it cannot be written.
+        """
+        require_free(self._name, self._overwrite)
+        self._move(self.target)
+
+    def keep_apart(self) -> Path:
+        """Keep what was written as ``NAME.partial.EXT``, since it is not whole; says where."""
+        apart = kept_partial_path(self.target)
+        self._move(apart)
+        return apart
+
+    def _move(self, target: Path) -> None:
+        try:
+            # What writes the file may have made it anew, with a mode of its own.
+            mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else self._mode
+            if stat.S_IMODE(self.path.stat().st_mode) != mode:
+                with suppress(PermissionError):  # of a file system without modes
+                    self.path.chmod(mode)
+            self.path.replace(target)
+        except OSError as error:
+            raise UserError(f"cannot write {self._name}: {error.strerror}") from None
+
+    def discard(self) -> None:
+        """Remove what was written, unless it has been committed or kept."""
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(target: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Write a file whole or not at all: the path to write to, beside `target`.
+
+    When the block ends well, what was written takes the place of `target`; else it is removed. See
+    `Replacement` for modes and links.
+
+    Raises
+    ------
+    UserError
+        `target` is not to be replaced, or it cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> with replacing("page.html") as path:
+    ...     written = path.write_text("whole")
+    >>> Path("page.html").read_text()
+    'whole'
+    """
+    replacement = Replacement(target, overwrite=overwrite)
+    try:
+        yield replacement.path
+        replacement.commit()
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        replacement.discard()
 
 
 def write_whole(target: Path, data: bytes) -> None:
-    """Write a file beside its target and rename it, so that no half of it is ever there."""
-    partial = partial_path(target)
-    try:
-        partial.write_bytes(data)
-        partial.replace(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a file that is all there at once; one that is there is replaced.
+
+    Raises
+    ------
+    UserError
+        It cannot be written.
+    """
+    with replacing(target) as path:
+        path.write_bytes(data)
+
+
+def partial_path(target: Path) -> Path:
+    """A name beside `target`, hidden and like no other, for what is not whole yet.
+
+    The name of a target that leaves no room for more is cut: see `partial_stem`.
+    """
+    return target.with_name(f".{partial_stem(target)}.{uuid.uuid4().hex[:12]}.part")
+
+
+def partial_stem(target: Path) -> str:
+    """What of the name of `target` is in the names that `partial_path` gives."""
+    return _cut(target.name, _longest_name_bytes(target.parent) - _AROUND_BYTES)
 
 
 def kept_partial_path(target: Path) -> Path:
     """What the finished part of an output is called when its input breaks off."""
-    return target.with_name(f"{target.stem}.partial{target.suffix}")
+    ending = f".partial{target.suffix}"
+    room = _longest_name_bytes(target.parent) - len(os.fsencode(ending))
+    return target.with_name(_cut(target.stem, room) + ending)
+
+
+def _longest_name_bytes(folder: Path) -> int:
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows; no such folder (yet), or a remote one
+        return _LONGEST_NAME_BYTES
+
+
+def _cut(name: str, size: int) -> str:
+    """The beginning of a name, of at most so many bytes, without a character cut in half."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= size else encoded[:size].decode("utf-8", "ignore")
 
 
 def require_free(target: str | Path, overwrite: bool) -> None:
-    """Refuse a target that cannot be written, or that exists and shall not be replaced."""
+    """Refuse a target that cannot be written, or that exists and shall not be replaced.
+
+    Raises
+    ------
+    UserError
+        With what to do about it.
+    """
     path = Path(target).resolve()
-    if path.is_dir():
-        raise UserError(f"{target} is a folder: give the name of a file")
-    if path.exists() and not path.is_file():
-        raise UserError(f"{target} is no ordinary file: use - to write to a pipe or device")
-    if path.exists() and not overwrite:
-        raise UserError(f"{target} exists: add --overwrite to replace it")
-    if not path.parent.is_dir():
-        raise UserError(f"the folder {path.parent} does not exist: make it first")
+    try:
+        if path.is_dir():
+            raise UserError(f"{target} is a folder: give the name of a file")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{target} is no ordinary file: use - to write to a pipe or device")
+        if path.exists() and not overwrite:
+            raise UserError(f"{target} exists: add --overwrite to replace it")
+        if not path.parent.is_dir():
+            raise UserError(f"the folder {path.parent} does not exist: make it first")
+    except OSError as error:  # a name that is too long, for one
+        raise UserError(f"cannot write {target}: {error.strerror}") from None
     if not os.access(path.parent, os.W_OK):
         raise UserError(f"the folder {path.parent} cannot be written to")
 
 
 def require_distinct(source: str | Path, target: str | Path) -> None:
-    """Refuse to write a file over itself, by whatever names it goes."""
+    """Refuse to write a file over itself, by whatever names it goes.
+
+    Raises
+    ------
+    UserError
+        They are one file.
+    """
     source, target = Path(source), Path(target)
-    if target.exists() and source.exists() and source.samefile(target):
+    try:
+        same = target.exists() and source.exists() and source.samefile(target)
+    except OSError:  # whoever opens the one that cannot be looked at says why
+        return
+    if same:
         raise UserError(f"input and output are the same file: {source}")

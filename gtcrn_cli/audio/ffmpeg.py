@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import ReadError, UserError
-from ..paths import kept_partial_path, partial_path, require_free
+from ..paths import Replacement
 from ..signals import Samples
 from .formats import Encoding, Tags
 
@@ -201,21 +201,18 @@ class MediaSink:
         self.clips = True
         self.notes: list[str] = []
         self.lost_tags: list[str] = []
-        self._overwrite = overwrite
         require_installed(f"writing {Path(path).suffix}")
-        require_free(path, overwrite)
-        self._target = Path(path).resolve()
-        self._partial = partial_path(self._target)
+        self._output = Replacement(path, overwrite=overwrite)
         arguments = ["-f", "f32le", "-ar", str(sample_rate), "-ac", str(channels), "-i", "pipe:0"]
         if source is None:
             for name, text in (tags or {}).items():
                 arguments += ["-metadata", f"{name}={text}"]
         else:
             arguments += self._with_picture(source)
-        muxer = CONTAINERS[self._target.suffix.lower()]
+        muxer = CONTAINERS[self._output.target.suffix.lower()]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         self._process = _start(
-            [*arguments, "-f", muxer, _file(self._partial)],
+            [*arguments, "-f", muxer, _file(self._output.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._complaints,
@@ -233,9 +230,7 @@ class MediaSink:
     def keep_partial(self) -> str:
         """See `streams.Sink`."""
         self._finish()
-        target = kept_partial_path(self._target)
-        self._partial.replace(target)
-        return str(target)
+        return str(self._output.keep_apart())
 
     def __enter__(self) -> MediaSink:
         return self
@@ -249,16 +244,15 @@ class MediaSink:
         try:
             if kind is None:
                 self._finish()
-                require_free(self.name, self._overwrite)
-                self._partial.replace(self._target)
+                self._output.commit()
         finally:
             _end(self._process)
             self._complaints.close()
-            self._partial.unlink(missing_ok=True)
+            self._output.discard()
 
     def _with_picture(self, source: MediaSource) -> list[str]:
         """ffmpeg's arguments that put the new track (input 0) among the source's (input 1)."""
-        suffix, source_suffix = self._target.suffix.lower(), Path(source.name).suffix.lower()
+        suffix, source_suffix = self._output.target.suffix.lower(), Path(source.name).suffix.lower()
         same = CONTAINERS[suffix] == CONTAINERS.get(source_suffix)
         arguments = ["-i", _file(source.name)]
         if suffix in VIDEO_CONTAINERS or same:

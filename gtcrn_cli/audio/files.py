@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from ..errors import ReadError, UnknownFormatError, UserError
-from ..paths import kept_partial_path, partial_path, require_free
+from ..paths import Replacement
 from ..signals import Samples
 from .formats import FLOAT_SUBTYPES, RAW_EXTENSIONS, Encoding, RawFormat, Tags
 
@@ -135,10 +135,7 @@ class FileSink:
         overwrite: bool = False,
     ) -> None:
         self.name = str(path)
-        self._overwrite = overwrite
-        require_free(path, overwrite)
-        self._target = Path(path).resolve()  # through a link, so that the link stays one
-        self._partial = partial_path(self._target)
+        self._output = Replacement(path, overwrite=overwrite)
         self._written = 0
         self.clips = encoding.subtype not in FLOAT_SUBTYPES
 
@@ -153,7 +150,7 @@ class FileSink:
             format_name = "WAV"
         try:
             self._file = soundfile.SoundFile(
-                _as_is(self._partial),
+                _as_is(self._output.path),
                 "w",
                 sample_rate,
                 channels,
@@ -162,7 +159,7 @@ class FileSink:
                 format_name,
             )
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-            self._partial.unlink(missing_ok=True)
+            self._output.discard()
             raise UserError(
                 f"cannot write {path} as {encoding.format}/{encoding.subtype} with {channels} "
                 f"channels at {sample_rate} Hz: {_reason(error)}"
@@ -187,9 +184,7 @@ class FileSink:
     def keep_partial(self) -> str:
         """See `streams.Sink`."""
         self._file.close()
-        target = kept_partial_path(self._target)
-        self._partial.replace(target)
-        return str(target)
+        return str(self._output.keep_apart())
 
     def __enter__(self) -> FileSink:
         return self
@@ -208,16 +203,15 @@ class FileSink:
                     raise self._write_error(close_error) from None
             if kind is None:
                 self._require_content()
-                require_free(self.name, self._overwrite)
-                self._partial.replace(self._target)
+                self._output.commit()
         finally:
-            self._partial.unlink(missing_ok=True)
+            self._output.discard()
 
     def _require_content(self) -> None:
         """libsndfile makes nothing readable of no samples in some formats (FLAC, MP3, Opus)."""
         if self._written == 0:
             try:
-                soundfile.info(str(self._partial))
+                soundfile.info(str(self._output.path))
             except soundfile.LibsndfileError:
                 raise UserError(
                     f"cannot write {self.name}: the format holds no recording without samples"

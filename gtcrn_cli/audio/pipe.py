@@ -137,7 +137,7 @@ class SpooledSink(FileSink):
         with self._folder:
             super().__exit__(kind, error, trace)
             if kind is None:
-                self._copy(self._target)
+                self._copy(self._output.target)
 
     def keep_partial(self) -> str:
         """See `streams.Sink`."""

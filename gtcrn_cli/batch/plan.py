@@ -19,7 +19,7 @@ from ..audio import ffmpeg
 from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
 from ..enhancement.enhancer import Settings
 from ..errors import UserError
-from ..paths import PARTIAL
+from ..paths import PARTIAL, partial_stem
 from .manifest import Manifest, Record
 from .storage import Found, Passed, absolute, is_folder, is_url, join, list_files, look_up, remove
 
@@ -295,10 +295,14 @@ def _below_root(location: str) -> str:
 def _existing(output: str, manifest: Manifest) -> dict[str, int]:
     """Sizes of what is at the output. Leftovers of a killed run are removed on the way."""
     sizes: dict[str, int] = {}
+    claimed = {
+        str(PurePosixPath(path).with_name(partial_stem(Path(output, path))))
+        for path in manifest.claims
+    }
     for file in list_files(output) if is_folder(output) else ():
         folder, slash, name = file.path.rpartition("/")
         leftover = PARTIAL.fullmatch(name)
-        if leftover and f"{folder}{slash}{leftover['target']}" in manifest.claims:
+        if leftover and f"{folder}{slash}{leftover['target']}" in claimed:
             if not manifest.look_only:
                 remove(join(output, file.path))
         elif isinstance(file, Found):

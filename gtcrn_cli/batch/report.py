@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import UserError
-from ..paths import partial_path
+from ..paths import write_whole
 from .run import STATUSES, Entry, Result
 from .storage import fetched, is_url
 
@@ -76,15 +76,8 @@ def write_report(result: Result, path: Path) -> None:
         It cannot be written.
     """
     rows = rows_of(result)
-    partial = partial_path(path)
-    try:
-        text = _WRITERS[path.suffix.lower()](result, rows, path)
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write the report {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    text = _WRITERS[path.suffix.lower()](result, rows, path)
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def rows_of(result: Result) -> list[Row]:

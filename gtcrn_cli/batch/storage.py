@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import MissingExtraError, UserError
-from ..paths import PARTIAL, partial_path
+from ..paths import PARTIAL, partial_path, partial_stem
 
 # There are no folders in these, and making one could make a bucket.
 OBJECT_STORES = ("abfs", "az", "gcs", "gs", "s3", "s3a")
@@ -231,7 +231,7 @@ def remove_partials(locations: Iterable[str]) -> None:
     folders: dict[Path, set[str]] = {}
     for location in locations:
         if not is_url(location):
-            folders.setdefault(Path(location).parent, set()).add(Path(location).name)
+            folders.setdefault(Path(location).parent, set()).add(partial_stem(Path(location)))
     for folder, targets in folders.items():
         for path in folder.glob(".*.part"):  # none, if there is no such folder
             partial = PARTIAL.fullmatch(path.name)

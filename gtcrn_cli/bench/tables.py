@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MissingExtraError, UserError
-from ..paths import require_free
+from ..paths import replacing, require_free
 from .results import SHORT_S, Report, Times
 
 CHART_SUFFIXES = (".png", ".svg", ".pdf")
@@ -147,4 +147,5 @@ def plot(report: Report, target: Path) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(target, dpi=150)
+    with replacing(target) as path:
+        figure.savefig(path, format=target.suffix[1:].lower(), dpi=150)

@@ -11,11 +11,9 @@ and begins with its own digest.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import hashlib
-import os
 import sys
 import threading
 import time
@@ -27,6 +25,9 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 from platformdirs import user_cache_path
+
+from ..errors import UserError
+from ..paths import write_whole
 
 MaskFrames = Callable[[int, int, int, int, int, int], None]
 """`kernel.mask_frames`, with addresses for pointers."""
@@ -88,14 +89,10 @@ def _read(path: Path) -> bytes | None:
 
 
 def _keep(code: bytes, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(hashlib.sha256(code).digest() + code)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        write_whole(path, hashlib.sha256(code).digest() + code)
+    except (OSError, UserError) as error:
         print(f"gtcrn: it will compile again next time: {error}", file=sys.stderr)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import struct
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..errors import MissingExtraError, UserError
+from ..paths import replacing
 from .config import GTCRNConfig
 
 DEFAULT_MODEL = "gtcrn"
@@ -61,23 +61,26 @@ class Checkpoint:
         return total.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write a model file; written beside its target and renamed, so never half there."""
+        """Write a model file; one that is there is replaced.
+
+        Raises
+        ------
+        UserError
+            It cannot be written.
+        """
         metadata = {
             "format": _FORMAT,
             "config": json.dumps(self.config.to_dict()),
             "card": json.dumps(self.card, ensure_ascii=False),
             "sha256": self.digest,
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
         contiguous = {name: np.ascontiguousarray(w) for name, w in self.weights.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(contiguous, partial, metadata)
-            partial.replace(path)
+            with replacing(path) as partial:
+                save_file(contiguous, partial, metadata)
         except (OSError, SafetensorError) as error:
             raise UserError(f"cannot write the model {path}: {error}") from None
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:

@@ -21,7 +21,6 @@ A stream starts with all three caches zero. Window: 512, hop 256, sqrt-Hann.
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import MissingExtraError, UserError
-from ..paths import require_free
+from ..paths import replacing, require_free
 from .checkpoint import Checkpoint
 from .config import BINS, CHANNELS, DEEP_BANDS, DILATIONS, HOP, SAMPLE_RATE, WINDOW
 
@@ -71,13 +70,8 @@ def export(checkpoint: Checkpoint, target: Path, overwrite: bool = False) -> flo
     difference = largest_difference(model, checkpoint)
     if not difference <= TOLERANCES[checkpoint.config.skip_dtype]:
         raise UserError(f"not written: the ONNX model differs from torch by {difference:.1e}")
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(model)
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {target}: {error.strerror}") from None
+    with replacing(target, overwrite=overwrite) as path:
+        path.write_bytes(model)
     return difference
 
 

@@ -25,7 +25,7 @@ from ..evaluation.recordings import Mono
 from ..network.checkpoint import Checkpoint
 from ..network.config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
 from ..network.footprint import Footprint, footprint
-from ..paths import write_whole
+from ..paths import replacing, write_whole
 from .corpora import Corpora
 from .loop import train
 from .plan import Plan
@@ -318,6 +318,5 @@ def draw(ablation: Ablation, path: Path) -> None:
         quality.set(xlabel="MMAC/s", ylabel=f"{SHOWN}, mean and spread over seeds")
         gradients.set(xlabel="encoder level", ylabel="gradient norm, early", xticks=LEVELS)
         figure.legend(loc="outside lower center", ncols=6)
-        partial = path.with_name(f".{path.name}")
-        figure.savefig(partial, format="svg", metadata={"Date": None})
-        partial.replace(path)
+        with replacing(path) as partial:
+            figure.savefig(partial, format="svg", metadata={"Date": None})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from platformdirs import user_cache_path
 from ..errors import UserError
 from ..evaluation.recordings import Mono, audio_files, read_mono
 from ..network.config import SAMPLE_RATE
+from ..paths import replacing
 
 Random = np.random.Generator
 VALID_SHARE = 0.1  # of the speakers and recordings of a folder
@@ -278,11 +278,11 @@ def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None])
         raise UserError(f"none of the {len(files)} files beside {files[0]} can be read as audio")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.parent / f".{target.stem}-{os.getpid()}"  # others may do the same
-        np.save(partial.with_suffix(".npy"), np.concatenate(pieces))
-        partial.with_suffix(".npy").replace(target.with_suffix(".npy"))
-        np.savez(partial.with_suffix(".npz"), starts=starts, lengths=lengths)
-        partial.with_suffix(".npz").replace(target)
+        # Other processes may do the same meanwhile; the index, by which it is found, comes last.
+        with replacing(target.with_suffix(".npy")) as path, path.open("wb") as array:
+            np.save(array, np.concatenate(pieces))
+        with replacing(target) as path, path.open("wb") as index:
+            np.savez(index, starts=starts, lengths=lengths)
     except OSError as error:
         raise UserError(f"cannot keep decoded audio in {target.parent}: {error}") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..network.checkpoint import Checkpoint
 from ..network.config import GTCRNConfig
+from ..paths import replacing
 from .plan import Plan
 
 
@@ -55,8 +55,7 @@ def keep(
     average: dict[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Write all that `restore` needs beside `last`, then rename."""
-    partial = last.with_name(f".{last.name}.{os.getpid()}")
+    """Write all that `restore` needs."""
     state = {
         "step": step,
         "hours": hours,
@@ -67,12 +66,10 @@ def keep(
     }
     try:
         last.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, partial)
-        partial.replace(last)
+        with replacing(last) as path:
+            torch.save(state, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise UserError(f"cannot save the run in {last.parent}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def build_checkpoint(

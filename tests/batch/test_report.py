@@ -119,7 +119,7 @@ def test_a_report_replaces_an_earlier_one_whole_or_not_at_all(result: Result, tm
     (tmp_path / "r.json").write_text("old")
     write_report(result, tmp_path / "r.json")
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
-    with pytest.raises(UserError, match="cannot write the report"):
+    with pytest.raises(UserError, match="does not exist: make it first"):
         write_report(result, tmp_path / "no" / "r.json")
 
 
