@@ -66,9 +66,9 @@ def keep(
     }
     try:
         last.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(last) as path:
-            torch.save(state, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with replacing(last) as path, path.open("wb") as file:
+            torch.save(state, file)
+    except (OSError, RuntimeError, UserError) as error:  # torch calls a full disk a RuntimeError
         raise UserError(f"cannot save the run in {last.parent}: {error}") from None
 
 
