@@ -21,8 +21,8 @@ class UnknownFormatError(UserError):
     """A file that can be read, but libsndfile does not know what is in it."""
 
 
-class MissingExtraError(UserError):
-    """An optional dependency is not installed.
+class MissingExtraError(UserError, ImportError):
+    """An optional dependency is not installed: an `ImportError`, too.
 
     Parameters
     ----------

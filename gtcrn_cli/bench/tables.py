@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MissingExtraError, UserError
+from ..markdown import table
 from ..paths import replacing, require_free
 from .results import SHORT_S, Report, Times
 
@@ -51,9 +52,8 @@ def _headline(report: Report) -> str:
 
 def _network_table(report: Report) -> str:
     rows = [[result.name, *_times(result.network)] for result in report.results if result.network]
-    return _markdown(
-        ["the network alone, one frame (16 ms) per call", "p50 µs", "p99", "max"], rows
-    )
+    head = ["the network alone, one frame (16 ms) per call", "p50 µs", "p99", "max"]
+    return table(head, rows) if rows else ""
 
 
 def _denoiser_table(report: Report) -> str:
@@ -78,7 +78,7 @@ def _denoiser_table(report: Report) -> str:
         for result in report.results
         if not result.problem
     ]
-    return _markdown(head, rows)
+    return table(head, rows) if rows else ""
 
 
 def _footnotes(report: Report) -> str:
@@ -104,13 +104,6 @@ def _times(times: Times | None) -> list[str]:
 
 def _number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    if not rows:
-        return ""
-    ruler = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ruler, *rows))
 
 
 def require_chart(target: Path) -> None:

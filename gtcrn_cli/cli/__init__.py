@@ -6,6 +6,7 @@ once, and most of the packages behind the commands take longer to import than th
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from types import FrameType
@@ -82,9 +83,22 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
 
 
+def _show_log() -> None:
+    """Print on stderr what the library logs, as it does all that is for the user."""
+
+    class Stderr(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"gtcrn: {record.getMessage()}", file=sys.stderr, flush=True)
+
+    library = logging.getLogger("gtcrn_cli")
+    library.setLevel(logging.INFO)
+    library.handlers = [Stderr()]
+
+
 def main() -> None:
     """Run the command line; what a user can put right ends in one line on stderr and exit 1."""
     signal.signal(signal.SIGTERM, _terminate)
+    _show_log()
     try:
         app()
     except UserError as error:

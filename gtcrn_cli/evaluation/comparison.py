@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import MissingExtraError, UserError
-from ..network.config import SAMPLE_RATE
 from ..signals import SILENCE_DB, Level
 from .analysis import Analysis, _analyze, _change_db, _fill_in_mask
 from .measures import dnsmos_scores, pesq_score, si_sdr_db, stoi_score
+from .recordings import to_mono
 from .sounds import (
     Enhancing,
     Floats,
@@ -240,9 +240,5 @@ def _scores(sound: Sound, clean: Sound | None, dnsmos: bool) -> dict[str, float]
 
 
 def _mono_16k(sound: Sound) -> Floats:
-    """The first 30 s as the scores want them; resampled by cutting or extending the spectrum."""
-    mono = sound.samples[: round(SCORED_S * sound.sample_rate)].mean(axis=1)
-    if sound.sample_rate == SAMPLE_RATE:
-        return mono
-    length = round(len(mono) * SAMPLE_RATE / sound.sample_rate)
-    return np.fft.irfft(np.fft.rfft(mono), length) * np.float32(length / len(mono))
+    """The first 30 s as the scores want them."""
+    return to_mono(sound.samples[: round(SCORED_S * sound.sample_rate)], sound.sample_rate)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
-from ..errors import MissingExtraError, UserError
+from ..errors import UserError
 from ..network.config import SAMPLE_RATE
 
 Mono = NDArray[np.float32]  # [N]
@@ -45,10 +45,5 @@ def to_mono(samples: NDArray[np.float32], sample_rate: int) -> Mono:
     """Samples ``[N, C]`` of any rate as the mean of the channels at 16 kHz."""
     mono = samples.mean(axis=1)
     if sample_rate != SAMPLE_RATE:
-        try:
-            from scipy import signal
-        except ImportError:
-            raise MissingExtraError(f"audio at {sample_rate} Hz", "train") from None
-        common = math.gcd(sample_rate, SAMPLE_RATE)
-        mono = signal.resample_poly(mono, SAMPLE_RATE // common, sample_rate // common)
-    return mono.astype(np.float32)
+        mono = soxr.resample(mono, sample_rate, SAMPLE_RATE)
+    return mono.astype(np.float32, copy=False)

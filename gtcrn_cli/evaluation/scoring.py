@@ -22,6 +22,7 @@ import numpy as np
 from ..enhancement.engines import load_engine
 from ..enhancement.enhancer import enhance
 from ..errors import MissingExtraError, UserError
+from ..markdown import table
 from ..network.checkpoint import Checkpoint
 from ..network.config import SAMPLE_RATE
 from .measures import AGAINST_CLEAN, Scores, dnsmos_scores, snr_db
@@ -209,11 +210,11 @@ def summarize(results: Sequence[Result]) -> dict[str, dict[str, Mean]]:
 
 def as_markdown(results: Sequence[Result]) -> str:
     """The means as a table."""
-    lines = ["| measure | noisy | enhanced | files |", "|---|---|---|---|"]
-    for name, means in summarize(results).items():
-        noisy, enhanced = means["noisy"], means["enhanced"]
-        lines.append(f"| {name} | {noisy} | {enhanced} | {enhanced.count} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        [name, str(means["noisy"]), str(means["enhanced"]), str(means["enhanced"].count)]
+        for name, means in summarize(results).items()
+    ]
+    return table(["measure", "noisy", "enhanced", "files"], rows) + "\n"
 
 
 def as_csv(results: Sequence[Result]) -> str:

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from ..enhancement.enhancer import Enhancer
-from ..errors import MissingExtraError
 from ..signals import Samples
 from .drift import DEAD_ZONE_S, DriftControl, Resampler
 from .recording import Recording
@@ -58,12 +57,8 @@ class RateConverter:
     """From one sample rate to another, for two devices that have none in common."""
 
     def __init__(self, input_rate: int, output_rate: int, channels: int) -> None:
-        try:
-            import soxr
-        except ImportError:
-            raise MissingExtraError(
-                f"devices of different rates ({input_rate} and {output_rate} Hz)", "live"
-            ) from None
+        import soxr  # most devices have a rate in common
+
         self._stream = soxr.ResampleStream(input_rate, output_rate, channels, "float32")
         self._output_rate = output_rate
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import sys
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +36,7 @@ _SYMBOL = "gtcrn_mask_frames"
 _PACKAGE = Path(__file__).parent
 _CONFIG = _PACKAGE.parent / "network" / "config.py"  # all that the package imports besides itself
 _DIGEST_BYTES = 32
+_log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _linked: list[tuple[llvm.ExecutionEngine, Any]] = []  # must outlive the function
 
@@ -43,7 +44,7 @@ _linked: list[tuple[llvm.ExecutionEngine, Any]] = []  # must outlive the functio
 def load_kernel() -> MaskFrames:
     """The kernel for this CPU, compiled now if it is for the first time.
 
-    Says on stderr when it compiles. Safe to call from several threads and processes at once.
+    Logs when it compiles. Safe to call from several threads and processes at once.
     """
     with _lock:
         return _load_kernel()
@@ -56,10 +57,10 @@ def _load_kernel() -> MaskFrames:
     path = cache_file()
     code = _read(path)
     if code is None:
-        print("gtcrn: compiling the network for this CPU, once...", file=sys.stderr, flush=True)
+        _log.info("compiling the network for this CPU, once...")
         begin = time.perf_counter()
         code = compile_kernel()
-        print(f"gtcrn: compiled in {time.perf_counter() - begin:.1f} s", file=sys.stderr)
+        _log.info("compiled in %.1f s", time.perf_counter() - begin)
         _keep(code, path)
     return _link(code)
 
@@ -93,7 +94,7 @@ def _keep(code: bytes, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, hashlib.sha256(code).digest() + code)
     except (OSError, UserError) as error:
-        print(f"gtcrn: it will compile again next time: {error}", file=sys.stderr)
+        _log.warning("it will compile again next time: %s", error)
 
 
 def compile_kernel() -> bytes:

@@ -22,6 +22,7 @@ from ..enhancement.enhancer import enhance
 from ..errors import MissingExtraError
 from ..evaluation.measures import AGAINST_CLEAN
 from ..evaluation.recordings import Mono
+from ..markdown import table
 from ..network.checkpoint import Checkpoint
 from ..network.config import BINS, LEVELS, SAMPLE_RATE, GTCRNConfig
 from ..network.footprint import Footprint, footprint
@@ -263,14 +264,9 @@ def time_frames(configs: Sequence[GTCRNConfig]) -> dict[str, dict[str, float]]:
 
 def as_markdown(ablation: Ablation) -> str:
     """The table, and the gradients in a second one."""
-    lines = [
-        "| network | parameters | MMAC/s | state kB | cached skips B/frame | native µs/frame "
-        "| torch µs/frame | WB-PESQ | STOI | SI-SDR dB |",
-        "|---|" + "---:|" * 9,
-        "| (noisy) | | | | | | | "
-        + " | ".join(f"{ablation.noisy[name]:.3f}" for name in MEASURES)
-        + " |",
-    ]
+    head = ["network", "parameters", "MMAC/s", "state kB", "cached skips B/frame"]
+    head += ["native µs/frame", "torch µs/frame", "WB-PESQ", "STOI", "SI-SDR dB"]
+    rows = [["(noisy)", *[""] * 6, *(f"{ablation.noisy[name]:.3f}" for name in MEASURES)]]
     for row in ablation.rows:
         scores = [f"{row.mean(name):.3f}" for name in MEASURES]
         if len(row.scores) > 1:
@@ -285,12 +281,12 @@ def as_markdown(ablation: Ablation) -> str:
             f"{row.frame_us['torch']:.0f}",
             *scores,
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    levels = " | ".join(f"level {level}" for level in LEVELS)
-    lines += ["", f"| gradient norm of | {levels} |", "|---|" + "---:|" * len(LEVELS)]
-    for row in ablation.rows:
-        lines.append(f"| `{row.network}` | {' | '.join(f'{n:.3f}' for n in row.gradients)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    gradients = table(
+        ["gradient norm of", *(f"level {level}" for level in LEVELS)],
+        [[f"`{row.network}`", *(f"{norm:.3f}" for norm in row.gradients)] for row in ablation.rows],
+    )
+    return f"{table(head, rows)}\n\n{gradients}\n"
 
 
 def draw(ablation: Ablation, path: Path) -> None:

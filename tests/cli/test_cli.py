@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import shutil
@@ -229,6 +230,12 @@ def test_help_is_quick_to_import():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stderr.strip() == ""
+
+
+def test_what_the_library_logs_is_shown(gtcrn, capsys):
+    gtcrn("--version")
+    logging.getLogger("gtcrn_cli.native.machine_code").info("compiled in %.1f s", 1)
+    assert capsys.readouterr().err == "gtcrn: compiled in 1.0 s\n"
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="no published checkpoint beside the project")

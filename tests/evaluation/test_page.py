@@ -523,7 +523,7 @@ def test_a_page_replaces_its_target_at_once_or_not_at_all(tmp_path: Path, noisy_
     comparison_page(noisy_path, [], target)
     assert target.read_text("utf-8").startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [target]
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="does not exist: make it first"):
         comparison_page(noisy_path, [], tmp_path / "missing" / "page.html")
 
 

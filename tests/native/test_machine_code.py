@@ -12,6 +12,8 @@ import pytest
 from gtcrn_cli.native import machine_code
 
 DIGEST_OF_A_MASK = """
+import logging
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 import hashlib, sys
 import numpy as np
 from gtcrn_cli.network.checkpoint import load_model
@@ -99,14 +101,14 @@ def test_works_where_nothing_can_be_kept(
     compilations: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "file").write_text("where a folder would have to be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     load_as_a_new_process_would()
     load_as_a_new_process_would()
     assert len(compilations) == 2
-    assert "it will compile again next time" in capsys.readouterr().err
+    assert "it will compile again next time" in caplog.text
 
 
 WRITES_ONLY_ITS_OUTPUT = """
