@@ -285,63 +285,86 @@ def run_jobs(jobs: Iterable[Job], workers: Workers) -> Iterator[Outcome]:
     UserError
         The workers went away for good.
     """
-    waiting = deque(jobs)
-    suspects: deque[Job] = deque()  # a worker died while these were under way
-    deaths: Counter[Job] = Counter()
-    tries: Counter[Job] = Counter()
-    pending: dict[Future[list[Outcome]], list[Job]] = {}
+    queue = _Queue(jobs, workers)
+    while queue.hand_over():
+        yield from queue.collect()
 
-    while waiting or suspects or pending:
-        while waiting and len(pending) < 2 * workers.count + 2:
-            share = _share(waiting, workers.count)
-            pending[workers.submit(share)] = share
-        if not pending:
-            share = [suspects.popleft()]
-            pending[workers.submit(share)] = share
 
-        finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+class _Queue:
+    """Jobs on their way through workers that may fail or die.
+
+    A job is waiting, then pending. When its worker dies it becomes a suspect, with all others that
+    this worker had; suspects run one by one at the end, so that the one to blame shows.
+    """
+
+    def __init__(self, jobs: Iterable[Job], workers: Workers) -> None:
+        self._workers = workers
+        self._waiting = deque(jobs)
+        self._suspects: deque[Job] = deque()
+        self._pending: dict[Future[list[Outcome]], list[Job]] = {}
+        self._tries: Counter[Job] = Counter()
+        self._deaths: Counter[Job] = Counter()
+
+    def hand_over(self) -> bool:
+        """Give the workers as much as they can use; says whether anything is under way."""
+        while self._waiting and len(self._pending) < 2 * self._workers.count + 2:
+            self._submit(self._share())
+        if not self._pending and self._suspects:
+            self._submit([self._suspects.popleft()])
+        return bool(self._pending)
+
+    def collect(self) -> Iterator[Outcome]:
+        """Wait until something is done, and sort it: an outcome, another try, or a suspect."""
+        finished, _ = wait(self._pending, return_when=FIRST_COMPLETED)
         lost: list[Job] = []
         broken = False
         for future in finished:
-            share = pending.pop(future)
+            share = self._pending.pop(future)
             try:
-                outcomes = future.result()
-            except workers.lost as error:
+                yield from self._final(future.result())
+            except self._workers.lost as error:
                 lost += share
                 broken |= isinstance(error, BrokenExecutor)
-                continue
             except CancelledError:
                 raise UserError(
                     "the workers went away: start them, and the same command goes on"
                 ) from None
             except OSError as error:
                 reason = f"the connection to the worker failed: {error}"
-                outcomes = [Outcome(job, reason, None, True) for job in share]
-            for outcome in outcomes:
-                if outcome.may_pass and tries[outcome.job] < RETRIES:
-                    tries[outcome.job] += 1
-                    waiting.append(outcome.job)
-                else:
-                    yield outcome
-
+                yield from self._final([Outcome(job, reason, None, True) for job in share])
         if broken:
-            lost += chain.from_iterable(pending.values())
-            pending.clear()
-            workers.renew()
+            lost += chain.from_iterable(self._pending.values())
+            self._pending.clear()
+            self._workers.renew()
+        yield from self._bury(lost)
+
+    def _submit(self, share: list[Job]) -> None:
+        self._pending[self._workers.submit(share)] = share
+
+    def _share(self) -> list[Job]:
+        """What one worker is to do next: a job, or several short ones while there are plenty."""
+        share = [self._waiting.popleft()]
+        total_s = share[0].expected_s
+        plenty = len(self._waiting) // (4 * self._workers.count)
+        while len(share) <= plenty and total_s + self._waiting[0].expected_s <= TOGETHER_S:
+            share.append(self._waiting.popleft())
+            total_s += share[-1].expected_s
+        return share
+
+    def _final(self, outcomes: list[Outcome]) -> Iterator[Outcome]:
+        """The outcomes that stay; the others get another try."""
+        for outcome in outcomes:
+            if outcome.may_pass and self._tries[outcome.job] < RETRIES:
+                self._tries[outcome.job] += 1
+                self._waiting.append(outcome.job)
+            else:
+                yield outcome
+
+    def _bury(self, lost: list[Job]) -> Iterator[Outcome]:
+        """Suspect jobs whose worker died; one that was alone as it happened has failed."""
         for job in lost:
-            deaths[job] += 1
-            if deaths[job] > 1:  # this time it was alone
+            self._deaths[job] += 1
+            if self._deaths[job] > 1:
                 yield Outcome(job, "its worker died over it, twice (out of memory, or a crash)")
             else:
-                suspects.append(job)
-
-
-def _share(waiting: deque[Job], workers: int) -> list[Job]:
-    """What one worker is to do next: a job, or several short ones while there are plenty."""
-    share = [waiting.popleft()]
-    total_s = share[0].expected_s
-    plenty = len(waiting) // (4 * workers)
-    while len(share) <= plenty and total_s + waiting[0].expected_s <= TOGETHER_S:
-        share.append(waiting.popleft())
-        total_s += share[-1].expected_s
-    return share
+                self._suspects.append(job)

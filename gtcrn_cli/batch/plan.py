@@ -174,29 +174,28 @@ def make_plan(order: Order, model_digest: str, manifest: Manifest) -> Plan:
 
     for item in items:
         record = manifest.records.get(item.target)
-        claim = manifest.claims.get(item.target)
+        maker = manifest.claims.get(item.target)  # the input of what a batch wrote there
+        makes_way = maker in sources and sources[maker] != item.target  # that gets another name now
         if inputs_inside is not None and f"{item.target}/".startswith(f"{inputs_inside}/"):
             passed.append(Passed(item.source, "would be written into the input folder", True))
-        elif (
-            order.skip_existing
-            and record is not None
-            and (record.size, record.stamp, record.options) == (item.size, item.stamp, options)
-            and record.output_size == existing.get(item.target)
-        ):
+        elif record and order.skip_existing and _is_done(record, item, options, existing):
             unchanged.append(record)
-        elif (
-            item.target in existing
-            and not order.overwrite
-            and claim != item.source
-            # or what was made here before now gets another name
-            and sources.get(claim or "", item.target) == item.target
-        ):
+        elif item.target in existing and not (order.overwrite or maker == item.source or makes_way):
             reason = f"{join(order.output, item.target)} exists, and no batch made it: "
             passed.append(Passed(item.source, reason + "add --overwrite to replace it", True))
         else:
             todo.append(item)
     todo.sort(key=lambda item: (-item.expected_s, item.target))
     return Plan(todo, unchanged, passed, options)
+
+
+def _is_done(record: Record, item: Item, options: str, existing: dict[str, int]) -> bool:
+    """Whether input, options and output are still those of the record."""
+    return (record.size, record.stamp, record.options) == (
+        item.size,
+        item.stamp,
+        options,
+    ) and record.output_size == existing.get(item.target)
 
 
 def _find(order: Order) -> tuple[list[Found], list[Passed]]:
