@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
-import shutil
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from .. import __version__
 from ..errors import UserError
-from ..paths import write_whole
+from ..paths import require_free, write_whole
 from .run import STATUSES, Entry, Result
 from .storage import fetched, is_url
 
@@ -29,6 +32,10 @@ MOST_REMOVED = 10  # files
 PAGES = 50  # to compare
 ROWS = 5000  # of the table of all files
 LONGEST_COMPARED_S = 1800.0  # beyond that a page with the sound in it is nothing for a browser
+
+MARKER = ".gtcrn-report"  # in a folder of pages that a report made
+
+Written = tuple[str, list[str]]  # a report, and what the user is to be told
 
 COLUMNS = (
     *("input", "output", "status", "look", "reason", "duration_s"),
@@ -53,22 +60,42 @@ class Row:
         return named | why | ({"trace": entry.trace} if entry.trace else {}) | facts
 
 
-def require_report(path: Path) -> None:
+def require_report(path: Path, overwrite: bool = False) -> None:
     """Refuse a report that cannot be written, before hours of work.
 
     Raises
     ------
     UserError
-        Its ending is none of ours, or its folder is missing.
+        Its ending is none of ours, its folder is missing, or a file of that name is there that no
+        report is and that is not to be replaced.
     """
     if path.suffix.lower() not in _WRITERS:
         raise UserError(f"{path}: a report is a .json, .csv or .html")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"the folder {path.absolute().parent} does not exist: make it first")
+    require_free(path, overwrite=True)
+    if not (overwrite or _is_report(path)):
+        raise UserError(
+            f"{path} exists and is no report of a batch: give another name, or add --overwrite"
+        )
 
 
-def write_report(result: Result, path: Path) -> None:
+def _is_report(path: Path) -> bool:
+    """Whether a file may be replaced without being asked: it holds nothing, or a report."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return not head or any(head.lstrip().startswith(sign) for sign in _SIGNS) or _TITLE in head
+
+
+def write_report(result: Result, path: Path) -> list[str]:
     """Write a report of the kind that its name says; one that is there is replaced.
+
+    Returns
+    -------
+    What the user is to be told about it.
 
     Raises
     ------
@@ -76,8 +103,9 @@ def write_report(result: Result, path: Path) -> None:
         It cannot be written.
     """
     rows = rows_of(result)
-    text = _WRITERS[path.suffix.lower()](result, rows, path)
+    text, notes = _WRITERS[path.suffix.lower()](result, rows, path)
     write_whole(path, text.encode("utf-8", "backslashreplace"))
+    return notes
 
 
 def rows_of(result: Result) -> list[Row]:
@@ -110,7 +138,7 @@ def _look(entry: Entry, limit_db: float) -> list[str]:
     return look + [note for note in facts["notes"] if note.startswith("damaged")]
 
 
-def _json(result: Result, rows: list[Row], path: Path) -> str:
+def _json(result: Result, rows: list[Row], path: Path) -> Written:
     order = result.order
     facts = {
         "gtcrn": __version__,
@@ -126,22 +154,22 @@ def _json(result: Result, rows: list[Row], path: Path) -> str:
         "speed": round(result.speed, 3),
         "files": [row.to_dict() for row in rows],
     }
-    return json.dumps(facts, indent=1) + "\n"
+    return json.dumps(facts, indent=1) + "\n", []
 
 
-def _csv(result: Result, rows: list[Row], path: Path) -> str:
+def _csv(result: Result, rows: list[Row], path: Path) -> Written:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
     writer.writeheader()
     for row in rows:
         facts = row.to_dict()
         writer.writerow({k: "; ".join(v) if isinstance(v, list) else v for k, v in facts.items()})
-    return text.getvalue()
+    return text.getvalue(), []
 
 
-def _html(result: Result, rows: list[Row], path: Path) -> str:
+def _html(result: Result, rows: list[Row], path: Path) -> Written:
     need = [row for row in rows if row.look]
-    links = _comparisons(need, path)
+    links, notes = _comparisons(need, path)
     cards = [
         (str(result.count("done")), "enhanced"),
         (str(result.count("unchanged")), "unchanged"),
@@ -156,18 +184,21 @@ def _html(result: Result, rows: list[Row], path: Path) -> str:
     more = len(rows) - ROWS
     source = result.order.source
     root = f"{source}/" if isinstance(source, str) else ""
-    return _PAGE.format(
-        source=escape(source if isinstance(source, str) else "a list of files"),
-        output=escape(result.order.output),
-        cards="".join(f"<div><b>{value}</b>{what}</div>" for value, what in cards),
-        need=_table(need, links, path, root) if need else "<p>None.</p>",
-        need_count=len(need),
-        count=len(rows),
-        table=_table(rows[:ROWS], links, path, root),
-        more=f"<p>{more} more are in a .json or .csv report.</p>" if more > 0 else "",
-        version=__version__,
-        model=result.model.checkpoint.digest[:12],
-    )
+    parts = {
+        "source": escape(source if isinstance(source, str) else "a list of files"),
+        "output": escape(result.order.output),
+        "cards": "".join(f"<div><b>{value}</b>{what}</div>" for value, what in cards),
+        "need": _table(need, links, path, root) if need else "<p>None.</p>",
+        "need_count": str(len(need)),
+        "count": str(len(rows)),
+        "table": _table(rows[:ROWS], links, path, root),
+        "more": f"<p>{more} more are in a .json or .csv report.</p>" if more > 0 else "",
+        "version": __version__,
+        "model": result.model.checkpoint.digest[:12],
+    }
+    page = (files(__package__) / "assets" / "report.html").read_text("utf-8")
+    # In one pass, as names of files may hold what looks like a place for another part.
+    return re.sub("<!--([a-z_]+)-->", lambda place: parts[place[1]], page), notes
 
 
 HEADINGS = (
@@ -207,18 +238,18 @@ def _line(row: Row, links: dict[str, str], path: Path, root: str) -> str:
     return f"<tr><td>{name}</td>{status}<td>{look}</td>{numbers}</tr>"
 
 
-def _comparisons(rows: list[Row], path: Path) -> dict[str, str]:
-    """Make the pages for what needs a look: where each is, from the report, by input."""
+def _comparisons(rows: list[Row], path: Path) -> tuple[dict[str, str], list[str]]:
+    """Make the pages for what needs a look: where each is, from the report, by input; and notes."""
     from ..evaluation.page import comparison_page
 
-    folder = path.with_name(f"{path.stem}_files")
+    folder = _pages_folder(path)
     links: dict[str, str] = {}
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier report of this name
     for row in rows:
         entry = row.entry
         if len(links) == PAGES or entry.summary.get("duration_s", 0) > LONGEST_COMPARED_S:
             continue
         folder.mkdir(exist_ok=True)
+        (folder / MARKER).write_text("Made by gtcrn batch --report, which may replace its pages.\n")
         page = folder / f"{len(links) + 1:03d}.html"
         try:
             with fetched(entry.input) as noisy:
@@ -230,64 +261,34 @@ def _comparisons(rows: list[Row], path: Path) -> dict[str, str]:
         except (UserError, OSError):
             continue  # what cannot be read has its reason in the report
         links[entry.input] = f"{folder.name}/{page.name}"
-    return links
+    usual = f"{path.stem}_files"
+    if not links or folder.name == usual:
+        return links, []
+    return links, [f"{usual} is no folder of a report: the pages are in {folder.name}"]
+
+
+def _pages_folder(path: Path) -> Path:
+    """A place for the pages of a report: a new folder, or one of an earlier report, emptied.
+
+    Browsers call what they save with a page ``NAME_files``, too, and users what they like: a folder
+    without the marker is somebody else's, and nothing in it is touched.
+    """
+    for number in itertools.count(1):
+        folder = path.with_name(f"{path.stem}_files{f'-{number}' if number > 1 else ''}")
+        if not os.path.lexists(folder):
+            return folder
+        if (folder / MARKER).is_file():
+            break
+    for page in folder.glob("[0-9][0-9][0-9].html"):
+        page.unlink()
+    (folder / MARKER).unlink()
+    with suppress(OSError):  # something else is in it
+        folder.rmdir()
+    return folder
 
 
 _WRITERS = {".json": _json, ".csv": _csv, ".html": _html, ".htm": _html}
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>gtcrn batch: {output}</title>
-<style>
-:root {{ color-scheme: light dark; --line: #8884; --bad: #c22; --good: #2a7d3c; --link: #0b62c4 }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --bad: #ff7b72; --good: #6fca83; --link: #6cb2ff }}
-}}
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }}
-h1 {{ font-size: 1.5em; margin: 0 }} h2 {{ font-size: 1.15em; margin-top: 2em }}
-p {{ overflow-wrap: anywhere }} a {{ color: var(--link) }} footer {{ opacity: .7; margin: 2em 0 }}
-.cards {{ display: flex; flex-wrap: wrap; gap: .6em; margin: 1.2em 0 }}
-.cards div {{ border: 1px solid var(--line); border-radius: .5em; padding: .4em 1em }}
-.cards b {{ display: block; font-size: 1.3em }}
-.scroll {{ overflow-x: auto }} table {{ border-collapse: collapse; width: 100% }}
-th, td {{ text-align: left; padding: .3em .7em .3em 0; border-bottom: 1px solid var(--line);
-  vertical-align: top }}
-td:first-child {{ overflow-wrap: anywhere; min-width: 9em }}
-.n {{ text-align: right; font-variant-numeric: tabular-nums }}
-.failed {{ color: var(--bad) }} .done, .unchanged {{ color: var(--good) }}
-th button {{ font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
-  padding: 0; cursor: pointer; white-space: nowrap }}
-th[aria-sort=ascending] button::after {{ content: " \\2191" }}
-th[aria-sort=descending] button::after {{ content: " \\2193" }}
-summary {{ cursor: pointer }} summary h2 {{ display: inline-block }}
-</style>
-<h1>What was enhanced</h1>
-<p>{source} &rarr; {output}</p>
-<div class="cards">{cards}</div>
-<h2>{need_count} need a look</h2>
-<p>Failed, silent, clipped, damaged, or the most removed. A name leads to a page to listen and
-compare, or to the enhanced file.</p>
-{need}
-<details><summary><h2>All {count} files</h2></summary>
-{table}
-{more}
-</details>
-<footer>gtcrn {version}, model {model}</footer>
-<script>
-for (const button of document.querySelectorAll("th button")) button.onclick = () => {{
-  const head = button.parentElement, row = head.parentElement;
-  const up = head.ariaSort !== "ascending", at = [...row.children].indexOf(head);
-  for (const other of row.children) other.ariaSort = "none";
-  head.ariaSort = up ? "ascending" : "descending";
-  const body = row.closest("table").tBodies[0];
-  const text = (line) => line.children[at].textContent;
-  const number = (line) => parseFloat(text(line) || "-999");
-  const order = (a, b) => at > 2 ? number(a) - number(b)
-    : text(a).localeCompare(text(b), undefined, {{numeric: true}});
-  body.append(...[...body.rows].sort((a, b) => up ? order(a, b) : order(b, a)));
-}};
-</script>
-</html>
-"""
+# How the reports of this and of earlier versions begin.
+_SIGNS = (b'{\n "gtcrn":', ",".join(COLUMNS[:4]).encode())
+_TITLE = b"<title>gtcrn batch: "

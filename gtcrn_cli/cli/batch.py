@@ -110,7 +110,7 @@ def batch(
         typer.Option(
             metavar="FILE",
             help="Write what was done and which files need a look: .json, .csv or .html (with "
-            "pages to listen and compare); repeatable.",
+            "pages to listen and compare, in FILE_files); repeatable. It replaces an earlier one.",
         ),
     ] = None,
     manifest: Annotated[
@@ -153,7 +153,7 @@ def batch(
     from ..network.checkpoint import load_model
 
     for path in report or []:
-        require_report(path)
+        require_report(path, overwrite)
     require_format(format_name)
     order = Order(
         _listed() if source == "-" else source,
@@ -193,9 +193,10 @@ def batch(
     except KeyboardInterrupt:
         typer.echo("gtcrn: stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
-    for path in report or []:
-        write_report(result, path)
+    notes = [note for path in report or [] for note in write_report(result, path)]
     _say(result, quiet)
+    for note in notes:
+        typer.echo(f"gtcrn: {note}", err=True)
     if result.failures:
         raise typer.Exit(1)
 

@@ -122,9 +122,15 @@ def train(
     clips, corpora, valid = load_corpora(speech, noise, rooms, microphones)
 
     from ..training.plan import GOING_ON, Plan
-    from ..training.validation import VALIDATION_SEED, validation_set, write_validation_set
+    from ..training.validation import (
+        VALIDATION_SEED,
+        require_no_validation_set,
+        validation_set,
+        write_validation_set,
+    )
 
     if write_validation is not None:
+        require_no_validation_set(write_validation)
         write_validation_set(write_validation, validation_set(valid, VALIDATION_SEED, 200))
         return
     _train(

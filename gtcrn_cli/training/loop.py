@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..network.checkpoint import Checkpoint
 from ..network.config import SAMPLE_RATE, GTCRNConfig
 from ..network.model import GTCRN, build_network
@@ -126,6 +127,10 @@ def train(
     origin = [p.detach().clone() for p in trained]
     first, hours = 0, 0.0
     last = run / "last.pt"
+    if not last.exists() and (run / "model.safetensors").exists():
+        raise UserError(
+            f"{run / 'model.safetensors'} exists, but no run that could go on: give another folder"
+        )
     if last.exists():
         first, hours = restore(last, plan, network, average, optimizer)
 

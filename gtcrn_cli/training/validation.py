@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..network.config import SAMPLE_RATE
 from ..network.model import GTCRN
 from .corpora import Corpora
@@ -44,10 +45,30 @@ def validation_set(corpora: Corpora, seed: int, count: int) -> tuple[Tensor, Ten
     )
 
 
+def require_no_validation_set(folder: Path) -> None:
+    """Refuse a folder that has files where `write_validation_set` would write its own.
+
+    Raises
+    ------
+    UserError
+        It has.
+    """
+    for kind in ("noisy", "clean"):
+        if (folder / kind).is_dir() and any((folder / kind).iterdir()):
+            raise UserError(f"{folder / kind} has files in it already: give another folder")
+
+
 def write_validation_set(folder: Path, examples: tuple[Tensor, Tensor]) -> None:
-    """As float WAV in ``noisy/`` and ``clean/``, for `gtcrn evaluate`."""
+    """Write float WAV in ``noisy/`` and ``clean/``, for `gtcrn evaluate`.
+
+    Raises
+    ------
+    UserError
+        There are files already.
+    """
     import soundfile
 
+    require_no_validation_set(folder)
     for kind, batch in zip(("noisy", "clean"), examples, strict=True):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for number, samples in enumerate(batch.numpy()):

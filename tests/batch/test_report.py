@@ -112,7 +112,71 @@ def test_html(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         *("cut.ts", "gone.wav", "loud.wav", "noisy.wav", "odd.wav", "silent.wav")
     ]
     links = set(re.findall(r'href="(r_files/[^"]+)"', page))
-    assert {tmp_path / link for link in links} == set((tmp_path / "r_files").iterdir())
+    assert {tmp_path / link for link in links} == set((tmp_path / "r_files").glob("*.html"))
+
+
+@pytest.mark.parametrize("taken", ["r_files", "the input", "the output"])
+def test_a_folder_that_no_report_made_is_left_alone(
+    taken: str, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Browsers call what they save with a page NAME_files, too."""
+    monkeypatch.setattr(report, "comparison_page", lambda noisy, enhanced, page: page.touch())
+    folder = tmp_path / "r_files"
+    folder.mkdir()
+    (folder / "001.html").write_text("precious")
+    order = result.order
+    if taken == "the input":
+        order = replace(order, source=str(folder))
+    elif taken == "the output":
+        order = replace(order, output=str(folder))
+    for _ in range(2):  # the second one replaces the first
+        notes = write_report(replace(result, order=order), tmp_path / "r.html")
+        assert [path.name for path in folder.iterdir()] == ["001.html"]
+        assert (folder / "001.html").read_text() == "precious"
+        assert notes == ["r_files is no folder of a report: the pages are in r_files-2"]
+        there = sorted(path.name for path in tmp_path.iterdir())
+        assert there == ["r.html", "r_files", "r_files-2"]
+        assert 'href="r_files-2/001.html"' in (tmp_path / "r.html").read_text()
+
+
+def test_an_earlier_report_makes_way_and_what_else_is_in_its_folder_stays(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(report, "comparison_page", lambda noisy, enhanced, page: page.touch())
+    assert write_report(result, tmp_path / "r.html") == []
+    before = sorted(path.name for path in (tmp_path / "r_files").iterdir())
+    (tmp_path / "r_files" / "notes.txt").write_text("precious")
+    fewer = replace(result, entries=[e for e in result.entries if e.status != "done"])
+    assert write_report(fewer, tmp_path / "r.html") == []
+    after = sorted(path.name for path in (tmp_path / "r_files").iterdir())
+    assert len(after) < len(before)
+    assert (tmp_path / "r_files" / "notes.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["meta.csv", "meta.json", "meta.html"])
+def test_a_file_that_is_no_report_is_not_replaced(name: str, result: Result, tmp_path: Path):
+    path = tmp_path / name
+    path.write_text("who,when\n")
+    with pytest.raises(UserError, match=r"is no report of a batch.*--overwrite"):
+        require_report(path)
+    require_report(path, overwrite=True)
+    write_report(replace(result, entries=[]), path)
+    require_report(path)  # now it is one
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        '{\n "gtcrn": "0.1.0",',
+        "input,output,status,look,reason,duration_s\r\n",
+        "<!doctype html>\n<html lang=en>\n<title>gtcrn batch: /out</title>",
+        "",
+    ],
+)
+def test_reports_of_earlier_versions_are_replaced(begin: str, tmp_path: Path):
+    path = tmp_path / "r.json"
+    path.write_text(begin)
+    require_report(path)
 
 
 def test_a_report_replaces_an_earlier_one_whole_or_not_at_all(result: Result, tmp_path: Path):

@@ -84,6 +84,13 @@ def test_training_learns(tmp_path: Path, halves: tuple[Corpora, Corpora]):
     assert {"valid_loss", "valid_si_sdr_db"} <= rows[-1].keys()
 
 
+def test_a_model_that_no_run_made_is_not_replaced(tmp_path: Path, halves: tuple[Corpora, Corpora]):
+    (tmp_path / "model.safetensors").write_text("precious")
+    with pytest.raises(UserError, match="no run that could go on: give another folder"):
+        run_training(tmp_path, halves)
+    assert (tmp_path / "model.safetensors").read_text() == "precious"
+
+
 def test_the_card_says_how(tmp_path: Path, halves: tuple[Corpora, Corpora]):
     run_training(tmp_path, halves, replace(PLAN, steps=1), card={"description": "mine"})
     card = Checkpoint.load(tmp_path / "model.safetensors").card
@@ -204,6 +211,8 @@ def test_writes_validation_files(material: Path):
     noisy, clean = sorted((target / "noisy").iterdir()), sorted((target / "clean").iterdir())
     assert [p.name for p in noisy] == [p.name for p in clean] and len(noisy) == 200
     assert not (material / "run").exists()
+    again = CliRunner().invoke(app, arguments)
+    assert "has files in it already: give another folder" in str(again.exception)
 
 
 @pytest.mark.parametrize("kind", ["speech", "noise"])
