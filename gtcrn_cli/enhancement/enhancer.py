@@ -56,8 +56,8 @@ class Settings:
         What happens above 8 kHz, where the network is deaf: ``gate`` follows what the mask does
         at 6-8 kHz, so that hiss goes and sibilants stay; ``keep``; ``mute``.
     linked
-        One mask from the mean of all channels for each of them, so that the stereo image stays
-        where it was. Otherwise every channel is enhanced on its own.
+        One mask from all channels together (`linked_mix`) for each of them, so that the stereo
+        image stays where it was. Otherwise every channel is enhanced on its own.
 
     Raises
     ------
@@ -230,7 +230,7 @@ class Enhancer:
 
     def _apply_mask(self, spectrum: Spectrum) -> None:
         """Multiply with the mask, in place; also above 8 kHz, as the settings say."""
-        noisy = spectrum.mean(axis=0, keepdims=True) if self._linked else spectrum
+        noisy = linked_mix(spectrum) if self._linked else spectrum
         noisy = network_bins(noisy)  # [C or 1, T, 257]
         mask, self._network = self.engine.mask(noisy, self._network)
         floor = np.float32(1 - self.settings.strength)
@@ -255,6 +255,39 @@ class Enhancer:
         mean = sum(recent[:, n : n + count] for n in range(GATE_RELEASE)) / np.float32(GATE_RELEASE)
         # Opens at once, so that no sibilant loses its onset; closes over a few frames.
         return np.maximum(openness, mean)[..., None]
+
+
+def linked_mix(spectrum: Spectrum) -> Spectrum:
+    """One channel for all, in which nothing that is in a channel cancels.
+
+    In every frame the channels are turned to the polarity of the strongest one and averaged. Where
+    they cancel all the same (microphones half a wavelength apart), the level is held at what the
+    mean of channels that have nothing in common would have: the root of the mean power over the
+    number of channels. Of equal channels the mix is exactly one of them.
+
+    Parameters
+    ----------
+    spectrum
+        ``[C, T, bins]``.
+
+    Returns
+    -------
+    ``[1, T, bins]``
+    """
+    count = len(spectrum)
+    frames = np.arange(spectrum.shape[1])
+    power = np.square(spectrum.real) + np.square(spectrum.imag)  # [C, T, bins]
+    strongest = spectrum[power.sum(axis=-1).argmax(axis=0), frames]  # [T, bins]
+    alike = np.einsum("ctb,tb->ct", spectrum, strongest.conj()).real
+    sign = np.where(alike < 0, np.float32(-1), np.float32(1))  # [C, T]
+    mix = np.einsum("ctb,ct->tb", spectrum, sign) / np.float32(count)
+    level = np.abs(mix)
+    floor = np.sqrt(power.mean(axis=0) / np.float32(count))
+    low = level < floor
+    # Where nothing at all is left of it, the strongest channel has the phase.
+    phase_of = np.where(level > 1e-3 * floor, mix, strongest)[low]
+    mix[low] = phase_of * (floor[low] / np.maximum(np.abs(phase_of), np.float32(1e-30)))
+    return mix[None]
 
 
 def enhance(

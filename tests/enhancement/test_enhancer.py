@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.sound import agreement_db, si_sdr_db
 
 from gtcrn_cli.enhancement.engines import Engine, State, load_engine
-from gtcrn_cli.enhancement.enhancer import Enhancer, Settings, strength_of_limit
+from gtcrn_cli.enhancement.enhancer import Enhancer, Settings, linked_mix, strength_of_limit
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Samples, Spectrum
@@ -200,6 +200,53 @@ def test_linked_channels_keep_the_stereo_image(engine: Engine, noisy: Samples):
     enhanced = enhance(Enhancer(engine, 16_000, 2, Settings(linked=True)), [panned])
     assert agreement_db(enhanced[:, 1], 0.25 * enhanced[:, 0]) > 100
     assert np.sum(enhanced**2) < np.sum(panned**2)
+
+
+TURNED = {
+    "two channels": [1, -1],
+    "the weaker one turned": [1, -0.3],
+    "the stronger one turned": [0.3, -1],
+    "three channels": [1, 1, -1],
+    "five channels": [-1, 1, -1, 1, -1],
+    "one silent": [1, -1, 0],
+    "all but one silent": [0, 0, -1, 0],
+}
+
+
+@pytest.mark.parametrize("gains", TURNED.values(), ids=TURNED)
+def test_linked_channels_of_turned_polarity_keep_their_speech(
+    engine: Engine, noisy: Samples, clean: Samples, gains: list[float]
+):
+    """A plug wired the wrong way round; the noise differs from channel to channel."""
+    rng = np.random.default_rng(0)
+    gain = np.array(gains, np.float32)
+    noise = 0.003 * rng.standard_normal((len(clean), len(gain))).astype(np.float32)
+    enhanced = enhance(
+        Enhancer(engine, 16_000, len(gain), Settings(linked=True)), [clean * gain + noise]
+    )
+    for channel in np.flatnonzero(gain):
+        speech = gain[channel] * clean[:, 0]
+        kept = np.dot(enhanced[:, channel], speech) / np.dot(speech, speech)
+        assert -1 < 20 * np.log10(kept) < 0.5
+
+
+def test_the_mix_of_linked_channels():
+    """Equal channels are what one of them is; none cancels; none at all gives silence."""
+    rng = np.random.default_rng(0)
+    one = rng.standard_normal((1, 9, 257, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    other = rng.standard_normal((1, 9, 257, 2)).astype(np.float32).view(np.complex64)[..., 0]
+    np.testing.assert_array_equal(linked_mix(np.concatenate([one, one])), one)
+    np.testing.assert_allclose(linked_mix(np.concatenate([one, -one])), one, rtol=1e-6)
+    opposed = one.copy()
+    opposed[..., 200:] *= -1  # alike below, opposed above: microphones apart
+    mixed = np.abs(linked_mix(np.concatenate([one, opposed])))
+    np.testing.assert_allclose(mixed[..., :200], np.abs(one[..., :200]), rtol=1e-5)
+    np.testing.assert_allclose(mixed[..., 200:], np.abs(one[..., 200:]) / np.sqrt(2), rtol=1e-5)
+    unlike = np.concatenate([one, other])
+    power = np.mean(np.abs(unlike) ** 2, axis=0)
+    assert (np.abs(linked_mix(unlike))[0] ** 2 >= 0.999 * power / 2).all()
+    assert not linked_mix(np.zeros((3, 4, 257), np.complex64)).any()
+    assert linked_mix(unlike[:, :0]).shape == (1, 0, 257)
 
 
 @pytest.mark.parametrize("damage", [np.nan, np.inf, -np.inf, 1e30])
