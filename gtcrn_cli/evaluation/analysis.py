@@ -42,7 +42,8 @@ class Analysis:
     loudness: float
 
 
-def _analyze(sound: Sound, highest_hz: float) -> Analysis:
+def analyze_sound(sound: Sound, highest_hz: float) -> Analysis:
+    """What is to be seen of `sound`, in rows from 0 to `highest_hz`."""
     stft = STFT(sound.sample_rate)
     unscale = (stft.window / WINDOW) ** 2  # `STFT` gives levels as at 16 kHz
     bins_hz = np.arange(stft.bins) * sound.sample_rate / stft.window
@@ -94,7 +95,7 @@ def row_weights(bins_hz: NDArray[np.float64], highest_hz: float) -> Floats:
     return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
-def _change_db(enhanced: Analysis, noisy: Analysis) -> tuple[Floats, Floats]:
+def change_db(enhanced: Analysis, noisy: Analysis) -> tuple[Floats, Floats]:
     """Gain of every row, ``[T, ROWS]``, and how much lower the level is, ``[T]``."""
     # Another sample rate may have another hop: take the noisy frame that is nearest in time.
     index = np.rint(np.arange(len(enhanced.level_db)) * enhanced.hop_s / noisy.hop_s).astype(int)
@@ -103,7 +104,7 @@ def _change_db(enhanced: Analysis, noisy: Analysis) -> tuple[Floats, Floats]:
     return enhanced.rows_db[: len(index)] - noisy.rows_db[index], removed_db
 
 
-def _fill_in_mask(gain_db: Floats, gains: Floats, highest_hz: float) -> None:
+def fill_in_mask(gain_db: Floats, gains: Floats, highest_hz: float) -> None:
     """Put the mask's own gain ``[T, 257]`` where there is one, up to 8 kHz."""
     weights = row_weights(np.arange(BINS) * SAMPLE_RATE / WINDOW, highest_hz)
     covered = weights.any(axis=1)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import MissingExtraError, UserError
 from ..signals import SILENCE_DB, Level
-from .analysis import Analysis, _analyze, _change_db, _fill_in_mask
+from .analysis import Analysis, analyze_sound, change_db, fill_in_mask
 from .measures import dnsmos_scores, pesq_score, si_sdr_db, stoi_score
 from .recordings import to_mono
 from .sounds import (
@@ -182,7 +182,7 @@ def compare(
         raise UserError(f"{len(sounds)} sounds to compare: a page takes up to {MOST_TRACKS}")
 
     highest_hz = max(sound.sample_rate for sound in sounds) / 2
-    analyses = [_analyze(sound, highest_hz) for sound in sounds]
+    analyses = [analyze_sound(sound, highest_hz) for sound in sounds]
     names = distinct_names([sound.path for sound in sounds])
     tracks: list[Track] = []
     for name, sound, analysis in zip(names, sounds, analyses, strict=True):
@@ -190,9 +190,9 @@ def compare(
         gain_db = removed_db = None
         if sound.role == "enhanced":
             figures["removed"] = tracks[0].figures["level"] - figures["level"]
-            gain_db, removed_db = _change_db(analysis, analyses[0])
+            gain_db, removed_db = change_db(analysis, analyses[0])
             if recorder:
-                _fill_in_mask(gain_db, recorder.gains(), highest_hz)
+                fill_in_mask(gain_db, recorder.gains(), highest_hz)
         figures |= _scores(sound, sounds[-1] if clean else None, dnsmos)
         tracks.append(Track(name, sound, analysis, figures, gain_db, removed_db))
     return Comparison(tracks, highest_hz, section.start_s, recorder is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -100,11 +101,17 @@ def test_no_two_files_go_to_the_same_place(tmp_path: Path):
     st.sampled_from(["", "_clean", ".flac"]),
 )
 def test_targets_are_always_different(paths: set[str], ending: str | None, suffix: str):
-    order = Order("/in", "/out", suffix=suffix, format=ending)
+    order = Order("/in", "/nowhere/out", suffix=suffix, format=ending)
     found = [plan.Found(path, 1, "") for path in paths]
-    items = plan._items(order, found)
-    assert len({item.target for item in items}) == len(paths)
-    assert {item.source for item in items} == {f"/in/{path}" for path in paths}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        TemporaryDirectory() as folder,
+        Manifest(Path(folder) / "manifest") as manifest,
+    ):
+        patch.setattr(plan, "list_files", lambda root, enter=None: iter(found))
+        todo = make_plan(order, "digest", manifest).todo
+    assert len({item.target for item in todo}) == len(paths)
+    assert {item.source for item in todo} == {f"/in/{path}" for path in paths}
 
 
 def test_a_list_keeps_its_folders_and_stays_in_the_output(tmp_path: Path, monkeypatch):

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import soundfile
 from support.batches import killing_who_reads, sparse_recording, wait_for
+from support.places import PROJECT
 
-from gtcrn_cli.batch import run as batch_module
 from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Workers
 from gtcrn_cli.batch.manifest import FILE_NAME
 from gtcrn_cli.batch.plan import Order
@@ -196,7 +196,7 @@ def test_a_list_on_stdin(source: Path, tmp_path: Path):
         [*COMMAND, "-", str(tmp_path / "out")],
         input=listed,
         cwd=source,
-        env=os.environ | {"PYTHONPATH": str(Path(batch_module.__file__).parent.parent)},
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
         capture_output=True,
         check=False,
     )

@@ -18,7 +18,7 @@ from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.evaluation.analysis import ROWS, Analysis, _analyze, mel
+from gtcrn_cli.evaluation.analysis import ROWS, Analysis, analyze_sound, mel
 from gtcrn_cli.evaluation.comparison import Comparison, Track, compare
 from gtcrn_cli.evaluation.sounds import Enhancing, Section, Sound, distinct_names
 from gtcrn_cli.network.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ def sine(hz: float, sample_rate: int, seconds: float = 2, channels: int = 1) -> 
 
 
 def analyze(samples: np.ndarray, sample_rate: int = 16_000):
-    return _analyze(Sound(Path("x"), "noisy", samples, sample_rate), sample_rate / 2)
+    return analyze_sound(Sound(Path("x"), "noisy", samples, sample_rate), sample_rate / 2)
 
 
 def write(path: Path, samples: np.ndarray, sample_rate: int = 16_000, subtype="FLOAT") -> Path:

@@ -22,6 +22,8 @@ class SimulatedPair:
 
     Parameters
     ----------
+    output_rate
+        Of the output; that of the input by default.
     drift
         How much faster the input's clock runs than the output's.
     stalls
@@ -36,6 +38,7 @@ class SimulatedPair:
         *,
         drift: float = 0.0,
         sample_rate: int = 16_000,
+        output_rate: int | None = None,
         block_s: float = 0.01,
         hop_s: float = 0.016,
         stalls: list[tuple[float, float]] | None = None,
@@ -44,7 +47,7 @@ class SimulatedPair:
         keep: bool = True,
     ) -> None:
         rate = sample_rate
-        self.sample_rate = self.output_rate = rate
+        self.sample_rate, self.output_rate = rate, output_rate or rate
         self.names = ("simulated microphone", "simulated speaker")
         self.notes: list[str] = []
         self.device_latency_s = [0.0, 0.0]
@@ -54,15 +57,16 @@ class SimulatedPair:
         most_s = max(MOST_WAITING_S, 4 * hop_s)
         self.input = Ring(int(max(RING_S, 4 * most_s) * rate), channels[0])
         self.most_input = int(most_s * rate)
-        ring = Ring(int(max(RING_S, 4 * most_s) * rate), min(channels))
-        start_at = int(buffers.waiting_s * rate)
-        self.player = Player(ring, int(FADE_S * rate), start_at, start_at + self.most_input)
-        self.player.spare = int(buffers.spare_s * rate)
+        ring = Ring(int(max(RING_S, 4 * most_s) * self.output_rate), min(channels))
+        start_at = int(buffers.waiting_s * self.output_rate)
+        most = start_at + int(most_s * self.output_rate)
+        self.player = Player(ring, int(FADE_S * self.output_rate), start_at, most)
+        self.player.spare = int(buffers.spare_s * self.output_rate)
         self.played: list[np.ndarray] = []
         self.latencies_s: list[float] = []
         self._signal = signal
         self._outputs = channels[1]
-        self._block = round(block_s * rate)
+        self._blocks = round(block_s * rate), round(block_s * self.output_rate)
         self._period_s = (block_s / (1 + drift), block_s)
         self._next_s = [block_s / (1 + drift), 0.4 * block_s]
         self._now_s = 0.0
@@ -100,13 +104,13 @@ class SimulatedPair:
         return np.concatenate(self.played)
 
     def _record(self) -> None:
-        at = np.arange(self.input.written, self.input.written + self._block)
+        at = np.arange(self.input.written, self.input.written + self._blocks[0])
         block = np.repeat(self._signal(at)[:, None], self.input.channels, axis=1)
         self.input.write(block.astype(np.float32))
         self.input.touched_s = self._now_s
 
     def _play(self) -> None:
-        out = np.full((self._block, self._outputs), np.nan, np.float32)
+        out = np.full((self._blocks[1], self._outputs), np.nan, np.float32)
         self.player.play(out, self._now_s)
         if self._keep:
             self.played.append(out)
