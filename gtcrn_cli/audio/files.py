@@ -1,105 +1,21 @@
-"""Sound files, through libsndfile: every format it reads and writes, at constant memory."""
+"""Writes sound files through libsndfile: every format it knows, at constant memory."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
-import numpy as np
 import soundfile
 
-from ..errors import ReadError, UnknownFormatError, UserError
+from ..errors import UserError
 from ..paths import Replacement
 from ..signals import Samples
-from .formats import FLOAT_SUBTYPES, RAW_EXTENSIONS, Encoding, RawFormat, Tags
+from .decoding import as_is, reason
+from .formats import FLOAT_SUBTYPES, Encoding, Tags
 
 LONGEST_WAV_BYTES = 2**32 - 2**16  # RIFF sizes have 32 bits; the rest is for headers and tags
 RF64_AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
 UPDATE_HEADER_NOW = 0x1060  # and SFC_UPDATE_HEADER_NOW
-
-BITE = 4096  # samples read at once
-
-
-class FileSource:
-    """Reads a sound file.
-
-    Parameters
-    ----------
-    path
-        The file.
-    raw
-        What is in it, where it has no header.
-    file
-        An open, seekable binary file to read instead; `path` then only names it.
-
-    Raises
-    ------
-    UserError
-        It is missing, a directory or empty.
-    UnknownFormatError
-        It is not a sound file that libsndfile knows.
-    """
-
-    def __init__(
-        self, path: str | Path, raw: RawFormat | None = None, file: BinaryIO | None = None
-    ) -> None:
-        self.name = str(path)
-        if file is None:
-            _require_readable(Path(path))
-        if raw is None and Path(path).suffix.lower() in RAW_EXTENSIONS:
-            raise UserError(f"{path} has no header: say what is in it, like --raw s16le:48000:2")
-        arguments = raw.open_arguments() if raw else {}
-        try:
-            self._file = soundfile.SoundFile(file or _as_is(path), **arguments)
-        except soundfile.LibsndfileError as error:
-            raise UnknownFormatError(f"cannot read {path}: {_reason(error)}") from None
-        self.sample_rate: int = self._file.samplerate
-        self.channels: int = self._file.channels
-        self.length: int | None = self._file.frames
-        self.encoding = Encoding(
-            self._file.format,
-            self._file.subtype,
-            raw.endian if raw else "FILE",
-            self._file.copy_metadata(),
-        )
-
-    def skip(self, samples: int) -> None:
-        """Leave out the first `samples`; call it before `blocks`."""
-        assert self.length is not None
-        self._file.seek(samples)
-        self.length -= samples
-
-    def blocks(self, size: int) -> Iterator[Samples]:
-        """See `streams.Source`."""
-        assert self.length is not None
-        left = self.length
-        with self._file:
-            while left:
-                block = np.empty((min(size, left), self.channels), np.float32)
-                count, problem = self._fill(block)
-                if count:
-                    yield block[:count]
-                if problem is not None:
-                    raise ReadError(problem)
-                left -= count
-
-    def _fill(self, block: Samples) -> tuple[int, str | None]:
-        """Read until `block` is full or the file fails: samples read, and what went wrong.
-
-        soundfile drops what it has read when it meets an error, hence the small bites.
-        """
-        for start in range(0, len(block), BITE):
-            bite = block[start : start + BITE]
-            try:
-                count = len(self._file.read(out=bite))
-            except soundfile.LibsndfileError as error:
-                return start, f"cannot read on in {self.name}: {_reason(error)}"
-            if count < len(bite):
-                return start + count, f"{self.name} is cut off before its end"
-        return len(block), None
 
 
 class FileSink:
@@ -150,7 +66,7 @@ class FileSink:
             format_name = "WAV"
         try:
             self._file = soundfile.SoundFile(
-                _as_is(self._output.path),
+                as_is(self._output.path),
                 "w",
                 sample_rate,
                 channels,
@@ -162,7 +78,7 @@ class FileSink:
             self._output.discard()
             raise UserError(
                 f"cannot write {path} as {encoding.format}/{encoding.subtype} with {channels} "
-                f"channels at {sample_rate} Hz: {_reason(error)}"
+                f"channels at {sample_rate} Hz: {reason(error)}"
             ) from None
         if growing:
             _become_wav_if_small(self._file)
@@ -218,33 +134,10 @@ class FileSink:
                 ) from None
 
     def _write_error(self, error: Exception) -> UserError:
-        return UserError(f"cannot write {self.name}: {_reason(error)} (is the disk full?)")
+        return UserError(f"cannot write {self.name}: {reason(error)} (is the disk full?)")
 
 
 _RF64_SUBTYPES = soundfile.available_subtypes("RF64")
-
-
-def _as_is(path: str | Path) -> str | bytes:
-    """A name for soundfile, which encodes only names that are valid text."""
-    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
-
-
-def _require_readable(path: Path) -> None:
-    """libsndfile calls all of these "system error"."""
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give a file, or use 'gtcrn batch' for folders")
-    try:
-        with path.open("rb") as file:
-            if path.is_file() and not file.read(1):
-                raise UserError(f"{path} is empty: not even a header")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _reason(error: Exception) -> str:
-    """libsndfile's own words without the prefix that soundfile adds."""
-    text = getattr(error, "error_string", None) or str(error) or "the write came out short"
-    return text.removeprefix("Error :").strip().rstrip(".")
 
 
 def _set_tags(file: soundfile.SoundFile, tags: Tags) -> list[str]:

@@ -35,6 +35,7 @@ FORMAT_OF_EXTENSION = {
     ".wve": "WVE",
 }
 RAW_EXTENSIONS = (".raw", ".pcm")
+MOST_CHANNELS = 1024  # that libsndfile takes
 WAV_FAMILY = ("WAV", "WAVEX", "RF64")  # all of them are called .wav
 FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")
 FINE_SUBTYPES = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_24", "ALAC_32", "DWVW_24")
@@ -111,6 +112,10 @@ class RawFormat:
             )
         if not rate.isdecimal() or not (channels or "1").isdecimal():
             raise UserError(f"raw format {text!r}: write it like s16le:48000:2")
+        if int(rate) == 0 or not 1 <= int(channels or 1) <= MOST_CHANNELS:
+            raise UserError(
+                f"raw format {text!r}: there is no sound of such a rate or number of channels"
+            )
         return cls(*RAW_ENCODINGS[encoding], int(rate), int(channels or 1))
 
     @property

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ..errors import UnknownFormatError, UserError
 from . import ffmpeg
 from .ffmpeg import MediaSink, MediaSource
-from .files import FileSink, FileSource
+from .files import FileSink
 from .formats import RawFormat, encoding_for
 from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
+from .reading import FileSource
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Output:
         By libsndfile's names, in any case; ``None`` takes them from file name and input.
     overwrite
         Replace an existing file.
+    allow_truncated
+        Where the input breaks off, take what is there for all of it.
     """
 
     format: str | None = None
     subtype: str | None = None
     overwrite: bool = False
+    allow_truncated: bool = False
 
 
 def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeSource | MediaSource:
@@ -70,7 +74,7 @@ def open_sink(
     if target == "-":
         stdout = open(1, "wb", closefd=False)  # noqa: SIM115
         return open_pipe_sink(stdout, sample_rate, channels, encoding)
-    length = None if isinstance(source, MediaSource) else source.length
+    length = source.length if source.is_certain else None
     return FileSink(
         target, sample_rate, channels, encoding, length=length, overwrite=output.overwrite
     )

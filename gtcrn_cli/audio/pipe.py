@@ -19,10 +19,13 @@ from typing import BinaryIO
 
 import soundfile
 
-from ..errors import UserError
+from ..errors import ReadError, UserError
 from ..signals import Samples
-from .files import FileSink, FileSource
+from .containers import is_trailer_name, measure
+from .files import FileSink
 from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, Encoding, RawFormat
+from .reading import FileSource
+from .sniffing import refuse_header
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says when its writer cannot seek back
 LONGEST_WAV_HEADER = 1 << 20
@@ -54,7 +57,10 @@ class PipeSource:
         self.sample_rate = raw.sample_rate
         self.channels = raw.channels
         self.length = length
+        self.is_certain = False
+        self.notes: list[str] = []
         self.encoding = encoding or Encoding("RAW", raw.subtype, raw.endian)
+        self._has_header = encoding is not None
         self._file = file
         self._raw = raw
 
@@ -63,17 +69,44 @@ class PipeSource:
         width = self._raw.bytes_per_sample
         left = None if self.length is None else self.length * width  # bytes
         pending = b""
-        while left != 0:
+        begun = self._has_header
+        while True:
+            if left == 0:
+                pending = self._read_on(width)
+                if not pending:
+                    return
+                left = None
             wanted = size * width if left is None else min(size * width, left)
-            data = self._file.read(wanted - len(pending))
+            data = self._file.read(max(width, wanted) - len(pending))
             if not data:
-                return
+                break
             pending += data
+            if not begun:
+                refuse_header("what comes on stdin", pending)
+                begun = True
             whole = len(pending) // width * width
             if whole:
                 yield self._raw.decode(pending[:whole])
             pending = pending[whole:]
             left = None if left is None else left - whole
+        if left:
+            assert self.length is not None
+            missing_s = left / width / self.sample_rate
+            raise ReadError(
+                f"what comes on stdin is cut off: its header promises "
+                f"{self.length / self.sample_rate:.2f} s, of which {missing_s:.2f} s are missing"
+            )
+        if pending:
+            self.notes.append(f"{len(pending)} bytes at its end make no whole sample: left out")
+
+    def _read_on(self, width: int) -> bytes:
+        """What comes after all that the header promises, if it is more sound and no tag."""
+        assert self.length is not None
+        after = _read_exactly(self._file, 8)
+        if is_trailer_name(after, self.length * width % 2):
+            return b""
+        self.notes.append("there was more sound than its header said: all of it was read")
+        return after
 
 
 class PipeSink:
@@ -236,10 +269,9 @@ def _wav_stream(file: BinaryIO, header: bytes) -> PipeSource | None:
         return None
     if raw.subtype not in BYTES_OF_SUBTYPE:
         return None
-    (size,) = struct.unpack("<I", header[-4:])
-    # 0, and anything from 2 GB up, are ways of writers that cannot seek to say "until the end".
-    length = size // raw.bytes_per_sample if 0 < size < 0x7FFFF000 else None
-    return PipeSource(file, raw, encoding, length)
+    layout = measure(io.BytesIO(header))
+    promised = layout.promised if layout else None  # nothing, too, means "to the end" in a stream
+    return PipeSource(file, raw, encoding, promised // raw.bytes_per_sample if promised else None)
 
 
 def _streaming_wav_header(sample_rate: int, channels: int, subtype: str) -> bytes:

@@ -16,6 +16,8 @@ class Source(Protocol):
     sample_rate: int
     channels: int
     length: int | None  # samples; None where nobody knows before the end
+    is_certain: bool  # whether a header tells that length, and does not only let it be reckoned
+    notes: list[str]  # what a user should know of it; complete when all blocks are read
 
     def blocks(self, size: int) -> Iterator[Samples]:
         """Samples ``[N, C]``, N at most `size`, until the end.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audio.ffmpeg import MediaSink, MediaSource
+from ..audio.ffmpeg import MediaSink
 from ..audio.formats import RawFormat
 from ..audio.opening import Output, open_sink, open_source
 from ..audio.streams import Sink, Source
@@ -101,10 +101,10 @@ def denoise(
     opened = open_source(source, raw)
     enhancer = Enhancer(engine or default_engine(), opened.sample_rate, opened.channels, settings)
     sink = open_sink(target, opened, output)
-    summary = run(opened, enhancer, sink, progress)
-    for end in (opened, sink):
-        if isinstance(end, MediaSource | MediaSink):
-            summary.notes += end.notes
+    summary = run(opened, enhancer, sink, progress, allow_truncated=output.allow_truncated)
+    summary.notes[:0] = opened.notes
+    if isinstance(sink, MediaSink):
+        summary.notes += sink.notes
     if sink.lost_tags:
         summary.notes.append(f"the format holds no tags: {', '.join(sink.lost_tags)} lost")
     if summary.clipped:
@@ -121,6 +121,8 @@ def run(
     enhancer: Enhancer,
     sink: Sink,
     progress: Progress | None = None,
+    *,
+    allow_truncated: bool = False,
 ) -> Summary:
     """Enhance all of `source` into `sink`.
 
@@ -130,12 +132,14 @@ def run(
         Of the same sample rate and channel count.
     progress
         Called after every block.
+    allow_truncated
+        Where the source breaks off, take what is there for all of it, and note it.
 
     Raises
     ------
     UserError
         The source cannot be read to its end (what was finished is kept under the name in the
-        message) or the sink cannot be written (nothing is kept).
+        message) or gives no sound at all, or the sink cannot be written (nothing is kept).
     """
     start = time.perf_counter()
     level_in, level_out = Level(), Level()
@@ -162,8 +166,12 @@ def run(
             if samples == 0:
                 raise
             put(enhancer.flush())
-            seconds = samples / source.sample_rate
-            raise UserError(f"{error}; the first {seconds:.1f} s: {sink.keep_partial()}") from None
+            if not allow_truncated:
+                kept = f"the first {samples / source.sample_rate:.1f} s: {sink.keep_partial()}"
+                raise UserError(f"{error}; {kept}; --allow-truncated takes it as it is") from None
+            summary.notes.append(f"{error}; what is there was taken for all of it")
+        if samples == 0:
+            raise UserError(f"{source.name}: there is no sound in it")
 
     summary.duration_s = samples / source.sample_rate
     summary.elapsed_s = time.perf_counter() - start

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audio.files import FileSource
+from ..audio.reading import FileSource
 from ..enhancement.engines import Engine, State
 from ..enhancement.enhancer import Settings, enhance
 from ..enhancement.stft import STFT

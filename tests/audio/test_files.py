@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from gtcrn_cli.audio.files import FileSink, FileSource
+from gtcrn_cli.audio.files import FileSink
 from gtcrn_cli.audio.formats import Encoding, encoding_for
+from gtcrn_cli.audio.reading import FileSource
 from gtcrn_cli.errors import ReadError, UserError
 from gtcrn_cli.paths import require_distinct
 

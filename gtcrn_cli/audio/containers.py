@@ -1,0 +1,247 @@
+"""What the headers of PCM containers promise, held against what is there.
+
+The sizes in WAV, RF64, W64, AIFF, AU, CAF and 8SVX are written last. A recorder that died, or that
+wrote to a pipe, leaves them at nothing or at a value that means "to the end"; a copy that broke off
+leaves them true, and the sound short. libsndfile believes some of them and mends others, without
+a word about either.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from .views import bytes_at, size_of
+
+# Chunks that come after the sound. What does not fit the file is still one of these by its name.
+TRAILERS = (b"LIST", b"bext", b"iXML", b"cue ", b"smpl", b"id3 ", b"ID3 ", b"JUNK", b"PEAK", b"fact")
+TRAILERS += (b"NAME", b"AUTH", b"ANNO", b"(c) ", b"COMT", b"MARK", b"INST", b"APPL", b"info", b"pakt")
+MOST_CHUNKS = 10_000
+W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
+LONGEST_32 = 0xFFFF_FFF0 - 4096  # bytes of sound that a header with sizes of 32 bits can tell
+
+
+@dataclass
+class Layout:
+    """Where the sound of a file is, and how much.
+
+    Attributes
+    ----------
+    data_at
+        The first byte of sound.
+    promised
+        Bytes of sound by the header; ``None`` where it says "to the end" or nothing.
+    there
+        Bytes of sound.
+    patches
+        New header fields that say how much there is, by their places.
+    odd
+        What a user should know, in words that go after the name of the file.
+    fits
+        Whether the header's fields can tell the length at all.
+    """
+
+    data_at: int
+    promised: int | None
+    there: int
+    patches: dict[int, bytes] = field(default_factory=dict)
+    odd: str | None = None
+    fits: bool = True
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is less sound than the header promises."""
+        return self.promised is not None and self.there < self.promised
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A size in a header, and what it counts besides the sound."""
+
+    at: int
+    kind: str  # as `struct` has it
+    extra: int = 0
+
+    def patch(self, sound: int) -> dict[int, bytes]:
+        most = (1 << 8 * struct.calcsize(self.kind) - ("q" in self.kind)) - 1
+        return {self.at: struct.pack(self.kind, min(sound + self.extra, most))}
+
+
+def measure(file: BinaryIO) -> Layout | None:
+    """What the header of an open file says; ``None`` where it is no such container."""
+    size = size_of(file)
+    begun = bytes_at(file, 0, 40)
+    if begun[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and begun[8:12] == b"WAVE":
+        return _wave(file, size, ">" if begun[:4] == b"RIFX" else "<")
+    if begun[:16] == W64_RIFF:
+        return _w64(file, size)
+    if begun[:4] == b"FORM" and begun[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
+        return _iff(file, size)
+    if begun[:4] in (b".snd", b"dns."):
+        return _au(begun, size)
+    if begun[:4] == b"caff":
+        return _caf(file, size)
+    return None
+
+
+def _chunks(
+    file: BinaryIO, size: int, start: int, head: str, name_bytes: int = 4
+) -> Iterator[tuple[bytes, int, int]]:
+    """Chunks of a file: name, place of the content and its size, until there are no more."""
+    width = name_bytes + struct.calcsize(head)
+    at = start
+    for _ in range(MOST_CHUNKS):
+        data = bytes_at(file, at, width)
+        if len(data) < width:
+            return
+        (count,) = struct.unpack(head, data[name_bytes:])
+        yield data[:name_bytes], at + width, count
+        if name_bytes == 16:  # W64 counts the head, and rounds up to 8
+            at += max(24, count + -count % 8)
+        else:
+            at += width + max(0, count) + (count % 2 if head[-1] == "I" else 0)
+        if at >= size:
+            return
+
+
+def _wave(file: BinaryIO, size: int, order: str) -> Layout | None:
+    long_at = None  # of the sizes that RF64 has beside those of RIFF
+    for name, at, count in _chunks(file, size, 12, f"{order}I"):
+        if name == b"ds64":
+            long_at = at
+        elif name == b"data":
+            fields = [_Field(4, f"{order}I", at - 8), _Field(at - 4, f"{order}I")]
+            promised = None if _is_placeholder_32(count) else count
+            if long_at is not None and count == 0xFFFF_FFFF:
+                (promised,) = struct.unpack("<Q", bytes_at(file, long_at + 8, 8))
+                promised = None if _is_placeholder_64(promised) else promised
+                fields = [_Field(long_at, "<Q", at - 8), _Field(long_at + 8, "<Q")]
+            return _judge(file, size, at, promised, fields, f"{order}I")
+    return None
+
+
+def _w64(file: BinaryIO, size: int) -> Layout | None:
+    for name, at, count in _chunks(file, size, 40, "<q", 16):
+        if name == W64_DATA:
+            promised = None if count in (0, 24) or _is_placeholder_64(count) else count - 24
+            fields = [_Field(16, "<q", at), _Field(at - 8, "<q", 24)]
+            return _judge(file, size, at, promised, fields, "")
+    return None
+
+
+def _iff(file: BinaryIO, size: int) -> Layout | None:
+    """AIFF, AIFF-C and 8SVX; the first two also count samples, in the chunk COMM."""
+    fields = [_Field(4, ">I")]
+    for name, at, count in _chunks(file, size, 12, ">I"):
+        if name == b"COMM":
+            fields.append(_Field(at + 2, ">I"))
+        elif name in (b"SSND", b"BODY"):
+            inner = 8 if name == b"SSND" else 0  # offset and block size come before the sound
+            frames = [f for f in fields if f.at != 4]
+            counted = struct.unpack(">I", bytes_at(file, frames[0].at, 4))[0] if frames else 1
+            promised = None if _is_placeholder_32(count) or count < inner else count - inner
+            if promised == 0 or counted == 0:
+                promised = None if size > at + inner else 0
+            sizes = [_Field(4, ">I", at + inner - 8), _Field(at - 4, ">I", inner)]
+            layout = _judge(file, size, at + inner, promised, sizes, ">I")
+            if layout.patches:  # libsndfile takes the smaller of the two counts
+                layout.patches |= {f.at: b"\x7f\xff\xff\xff" for f in frames}
+            return layout
+    return None
+
+
+def _au(begun: bytes, size: int) -> Layout | None:
+    order = ">" if begun[:4] == b".snd" else "<"
+    if len(begun) < 24:
+        return None
+    at, count = struct.unpack(f"{order}II", begun[4:12])
+    there = max(0, size - at)
+    if count == 0xFFFF_FFFF:  # "unknown" is a value of this format, and nothing odd
+        return Layout(at, None, there)
+    if count == 0 and there:
+        odd = "its header says that it is empty: all that follows is read"
+        return Layout(at, None, there, {8: b"\xff\xff\xff\xff"}, odd)
+    return Layout(at, count, min(count, there))
+
+
+def _caf(file: BinaryIO, size: int) -> Layout | None:
+    for name, at, count in _chunks(file, size, 8, ">q"):
+        if name == b"data":
+            there = max(0, size - at - 4)
+            if count == -1:  # "to the end" is a value of this format, and nothing odd
+                return Layout(at + 4, None, there)
+            promised = None if count in (0, 4) else count - 4
+            return _judge(file, size, at + 4, promised, [_Field(at - 8, ">q", 4)], ">q")
+    return None
+
+
+def _is_placeholder_32(count: int) -> bool:
+    """What writers put that cannot seek back: near to 2 GB, near to 4 GB. 0 is asked elsewhere."""
+    return 0x7FFF_F000 <= count <= 0x8000_0100 or count >= 0xFFFF_F000
+
+
+def _is_placeholder_64(count: int) -> bool:
+    return not 0 < count < 1 << 62
+
+
+def _judge(
+    file: BinaryIO, size: int, data_at: int, promised: int | None, fields: list[_Field], head: str
+) -> Layout:
+    """Hold a promise against the file; `head` is how the chunks are that may follow."""
+    rest = max(0, size - data_at)
+    if promised is not None and promised > rest:
+        return Layout(data_at, promised, rest)
+    if rest == 0:
+        return Layout(data_at, promised, 0)
+    if promised is not None and (
+        promised == rest or _is_trailer(file, data_at + promised, size, head, promised == 0)
+    ):
+        return Layout(data_at, promised, promised)
+    if promised:
+        odd = "there is more sound than its header says: all of it is read"
+    else:
+        odd = "its header does not tell its length: all that follows is read"
+    layout = Layout(data_at, None, rest, {}, odd)
+    layout.fits = rest <= LONGEST_32 or all("q" in one.kind.lower() for one in fields)
+    for one in fields:
+        layout.patches |= one.patch(rest)
+    return layout
+
+
+def _is_trailer(file: BinaryIO, at: int, size: int, head: str, from_start: bool) -> bool:
+    """Whether chunks, tags or padding begin here, and no sound; silence is sound at the start."""
+    if not head:  # W64: whatever is there
+        return True
+    for start in (at + at % 2, at) if at % 2 else (at,):
+        data = bytes_at(file, start, 4 + struct.calcsize(head))
+        if is_trailer_name(data):
+            return True
+        (count,) = struct.unpack(head, data[4:])
+        if _is_printable(data[:4]) and 0 <= count <= size - start - len(data):
+            return True
+    return not from_start and _is_zero_from(file, at)
+
+
+def is_trailer_name(data: bytes, pad: int = 0) -> bool:
+    """Whether these bytes after the sound begin what is known to come there, or are the end.
+
+    `pad` is 1 where an odd number of bytes came before, which may be filled up to an even one.
+    """
+    data = data[pad:] if pad and data[:1] == b"\0" else data
+    name = data[:4]
+    return len(data) < 7 or name in TRAILERS or name[:3] in (b"TAG", b"ID3") or name == b"APET"
+
+
+def _is_printable(name: bytes) -> bool:
+    return all(0x20 <= byte < 0x7F for byte in name)
+
+
+def _is_zero_from(file: BinaryIO, at: int) -> bool:
+    file.seek(at)
+    while data := file.read(1 << 16):
+        if any(data):
+            return False
+    return True

@@ -1,0 +1,342 @@
+"""Reads sound files through libsndfile: all that is in them, at constant memory.
+
+What a header says of the length is held against the file first (`survey`). Where it is wrong, or
+where several recordings stand end to end in a file, libsndfile gets to read views of it that are
+right.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+
+from ..errors import ReadError, UnknownFormatError, UserError
+from ..signals import Samples
+from . import chains, containers, decoding, mpeg
+from .formats import BYTES_OF_SUBTYPE, Encoding, RawFormat
+from .sniffing import require_header, require_no_header
+from .views import View, bytes_at, size_of
+
+BUFFER_BYTES = 1 << 16
+PARTS_COUNTED = 64  # of more recordings in one file the length is not asked for beforehand
+FAR_END = 1 << 40  # bytes: where a file of unknown length claims to end
+
+
+@dataclass
+class Part:
+    """One recording of a file.
+
+    Attributes
+    ----------
+    view
+        Where it is; ``None`` for the whole file as it is.
+    raw
+        What is in the view, where that has no header.
+    length
+        In samples, where a header tells it that libsndfile does not see.
+    estimate
+        In samples, where no header tells it; then libsndfile knows less.
+    """
+
+    view: View | None = None
+    raw: RawFormat | None = None
+    length: int | None = None
+    estimate: int | None = None
+
+
+@dataclass
+class Survey:
+    """What was found out about a file before reading it.
+
+    Attributes
+    ----------
+    parts
+        The recordings in it.
+    notes
+        What is odd.
+    layout
+        Of a PCM container.
+    is_cut
+        Whether it ends in the middle of something.
+    """
+
+    parts: list[Part]
+    notes: list[str] = field(default_factory=list)
+    layout: containers.Layout | None = None
+    is_cut: bool = False
+
+
+def survey(file: BinaryIO) -> Survey:
+    """Hold what an open file says of its length against what is there."""
+    end = size_of(file)
+    begun = bytes_at(file, 0, 4)
+    layout = containers.measure(file)
+    if layout is not None:
+        view = View(file, 0, end, layout.patches) if layout.patches and layout.fits else None
+        return Survey([Part(view)], [layout.odd] if layout.odd else [], layout)
+    if begun == b"OggS":
+        return _survey_ogg(file)
+    links = chains.flac_links(file) if begun in (b"fLaC",) or begun[:3] == b"ID3" else []
+    if links and links[0].start <= mpeg.after_tags(file, 0, end):
+        return _survey_flac(file, links)
+    if begun[:3] == b"ID3" or (begun[:1] == b"\xff" and mpeg.is_mpeg(file)):
+        return _survey_mpeg(file)
+    return Survey([Part()])
+
+
+def _survey_ogg(file: BinaryIO) -> Survey:
+    links = chains.ogg_links(file)
+    found = Survey([Part(View(file, link.start, link.end)) for link in links])
+    if len(links) <= 1:
+        found.parts = [Part()]
+    if links:
+        found.is_cut = links[-1].is_cut
+        if not links[-1].has_end and not found.is_cut:
+            found.notes.append("it has no end mark: whether it is whole cannot be told")
+    return found
+
+
+def _survey_flac(file: BinaryIO, links: list[chains.Link]) -> Survey:
+    found = Survey([])
+    for link in links:
+        length, patches = chains.flac_length(file, link)
+        start = 0 if link is links[0] else link.start
+        found.parts.append(Part(View(file, start, link.end, patches), length=length))
+        if length is None:
+            found.notes = ["its header does not tell its length: all of it is read"]
+    return found
+
+
+def _survey_mpeg(file: BinaryIO) -> Survey:
+    runs = mpeg.runs(file)
+    found = Survey([])
+    for i, run in enumerate(runs):
+        whole_tags = i == 0 and run.start <= mpeg.after_tags(file, 0, run.end)
+        start = 0 if whole_tags else run.start
+        if run.promised is None:
+            view = View(file, start, run.end, claimed_end=run.end + FAR_END)
+            found.parts.append(Part(view, estimate=run.samples))
+        else:
+            found.parts.append(Part(View(file, start, run.end)))
+    if damaged := sum(run.damaged for run in runs):
+        found.notes.append(f"damaged: {damaged} bytes in it are no sound")
+    if any(run.promised is None for run in runs):
+        found.notes.append("it has no header that tells its length: all of it is read")
+    if not runs or (len(runs) == 1 and runs[0].promised == runs[0].samples and not runs[0].damaged):
+        found.parts = [Part()]
+    return found
+
+
+class FileSource:
+    """Reads a sound file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    raw
+        What is in it, where it has no header.
+    file
+        An open, seekable binary file to read instead; `path` then only names it.
+
+    Attributes
+    ----------
+    length
+        In samples; ``None`` where only reading tells.
+    is_certain
+        Whether the header tells the length, and does not only let it be reckoned.
+    notes
+        What is odd about it; complete when all blocks are read.
+
+    Raises
+    ------
+    UserError
+        It is missing, a directory or empty; or it has a header and shall have none, or the reverse.
+    UnknownFormatError
+        It is not a sound file that libsndfile knows.
+    """
+
+    def __init__(
+        self, path: str | Path, raw: RawFormat | None = None, file: BinaryIO | None = None
+    ) -> None:
+        self.name = str(path)
+        self._path = None if file is not None else decoding.as_is(path)
+        if file is None:
+            _require_readable(Path(path))
+            file = open(path, "rb", buffering=BUFFER_BYTES)  # noqa: SIM115 - lives with the source
+        elif isinstance(file, io.RawIOBase):
+            file = io.BufferedReader(file, BUFFER_BYTES)
+        self._bytes = file
+        if raw is None:
+            require_header(self.name, file)
+            self._survey = survey(file)
+        else:
+            require_no_header(self.name, file)
+            self._survey = Survey([Part(raw=raw)])
+        self.notes = list(self._survey.notes)
+        if len(self._survey.parts) > 1:
+            self.notes.append(f"it is joined from {len(self._survey.parts)} recordings")
+        self._file = self._open(self._survey.parts[0])
+        if raw is None and self._file.format == "RAW":  # by its name alone
+            raise UserError(f"{path} has no header: say what is in it, like --raw s16le:48000:2")
+        self.sample_rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.encoding = Encoding(
+            self._file.format,
+            self._file.subtype,
+            raw.endian if raw else "FILE",
+            self._file.copy_metadata(),
+        )
+        layout = self._survey.layout
+        if layout is not None and not layout.fits:
+            self._read_without_header(layout)
+        self.length = self._length()
+        self._skipped = 0
+
+    def skip(self, samples: int) -> None:
+        """Leave out the first `samples`; call it before `blocks`."""
+        self._skipped = samples if self.length is None else min(samples, self.length)
+        if self.length is not None:
+            self.length -= self._skipped
+
+    def blocks(self, size: int) -> Iterator[Samples]:
+        """See `streams.Source`."""
+        left_out = self._skipped
+        position = 0
+        try:
+            for i, part in enumerate(self._survey.parts):
+                if i:
+                    self._file = self._open_next(part, position)
+                done = 0
+                if left_out and part.view is None and self._can_seek():
+                    done = self._file.seek(min(left_out, self._file.frames))
+                    left_out -= done
+                while True:
+                    block = np.empty((size, self.channels), np.float32)
+                    count = decoding.fill(self._file, block)
+                    done += count
+                    if count > left_out:
+                        yield block[left_out:count]
+                    left_out -= min(left_out, count)
+                    if count < size:
+                        break
+                position += done
+                self._end_part(part, done)
+                self._file.close()
+            self._end(position)
+        finally:
+            self._file.close()
+            if self._path is not None:
+                self._bytes.close()
+
+    def _open(self, part: Part) -> soundfile.SoundFile:
+        arguments: dict[str, Any] = part.raw.open_arguments() if part.raw else {}
+        source: Any = part.view
+        if source is None:
+            source = self._path or View(self._bytes, 0, size_of(self._bytes))
+        try:
+            return soundfile.SoundFile(source, **arguments)
+        except soundfile.LibsndfileError as error:
+            reason = decoding.reason(error)
+            raise UnknownFormatError(f"cannot read {self.name}: {reason}") from None
+
+    def _open_next(self, part: Part, position: int) -> soundfile.SoundFile:
+        """The recording after those that make `position` samples."""
+        place = f"{self.name}: at {position / self.sample_rate:.1f} s"
+        try:
+            file = self._open(part)
+        except UnknownFormatError as error:
+            raise ReadError(f"{place} another recording begins, and it is damaged: {error}") from None
+        if (file.samplerate, file.channels) != (self.sample_rate, self.channels):
+            raise ReadError(
+                f"{place} it goes on with {file.channels} channels at {file.samplerate} Hz, after "
+                f"{self.channels} at {self.sample_rate} Hz: split it there, or convert it"
+            )
+        return file
+
+    def _read_without_header(self, layout: containers.Layout) -> None:
+        """More sound than the fields of its header can tell: what is behind it is read bare."""
+        if self.encoding.subtype not in BYTES_OF_SUBTYPE:
+            raise UserError(f"{self.name} is too long for its header, and no PCM: convert it first")
+        begun = bytes_at(self._bytes, 0, 4)
+        endian = "BIG" if begun in (b"RIFX", b"FORM") else "LITTLE"
+        raw = RawFormat(self.encoding.subtype, endian, self.sample_rate, self.channels)
+        view = View(self._bytes, layout.data_at, layout.data_at + layout.there)
+        self._survey.parts = [Part(view, raw)]
+        self._file.close()
+        self._file = self._open(self._survey.parts[0])
+
+    def _length(self) -> int | None:
+        parts = self._survey.parts
+        self.is_certain = all(part.estimate is None for part in parts)
+        if len(parts) > PARTS_COUNTED:
+            return None
+        total = 0
+        for i, part in enumerate(parts):
+            if part.estimate is not None or part.length is not None:
+                total += part.estimate or part.length or 0
+                continue
+            try:
+                file = self._open(part) if i else self._file
+            except UnknownFormatError:
+                return None
+            count = decoding.frames(file)
+            if i:
+                file.close()
+            if count is None:
+                return None
+            total += count
+        return total
+
+    def _can_seek(self) -> bool:
+        return self.encoding.subtype in decoding.SEEKABLE and bool(self._file.seekable())
+
+    def _end_part(self, part: Part, done: int) -> None:
+        """See whether a recording gave what it should."""
+        expected = part.length
+        if expected is None and part.estimate is None:
+            expected = decoding.frames(self._file)
+        if part.view is not None and part.view.trouble is not None:
+            raise ReadError(f"cannot read on in {self.name}: {part.view.trouble.strerror}")
+        trouble = decoding.trouble(self._file)
+        if expected is not None and done < expected:
+            missing = (expected - done) / self.sample_rate
+            why = f" ({trouble})" if trouble else ""
+            raise ReadError(
+                f"{self.name} is cut off or damaged: {missing:.2f} s of "
+                f"{expected / self.sample_rate:.2f} s cannot be read{why}"
+            )
+        if trouble and (expected is None or done == 0):
+            raise ReadError(f"cannot read on in {self.name}: {trouble}")
+
+    def _end(self, position: int) -> None:
+        """See whether the file is whole."""
+        layout = self._survey.layout
+        if layout is not None and layout.is_short:
+            assert layout.promised is not None
+            there_s = position / self.sample_rate
+            promised_s = there_s * layout.promised / layout.there if layout.there else 0.0
+            promise = f"{promised_s:.2f} s" if promised_s else f"{layout.promised} bytes of sound"
+            raise ReadError(
+                f"{self.name} is cut off: its header promises {promise}, {there_s:.2f} s are there"
+            )
+        if self._survey.is_cut:
+            raise ReadError(f"{self.name} is cut off in the middle of a page")
+
+
+def _require_readable(path: Path) -> None:
+    """libsndfile calls all of these "system error"."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give a file, or use 'gtcrn batch' for folders")
+    try:
+        with path.open("rb") as file:
+            if path.is_file() and not file.read(1):
+                raise UserError(f"{path} is empty: not even a header")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
