@@ -16,8 +16,9 @@ from typing import BinaryIO
 from .views import bytes_at, size_of
 
 # Chunks that come after the sound. What does not fit the file is still one of these by its name.
-TRAILERS = (b"LIST", b"bext", b"iXML", b"cue ", b"smpl", b"id3 ", b"ID3 ", b"JUNK", b"PEAK", b"fact")
-TRAILERS += (b"NAME", b"AUTH", b"ANNO", b"(c) ", b"COMT", b"MARK", b"INST", b"APPL", b"info", b"pakt")
+TRAILERS = frozenset(
+    b"LIST bext iXML smpl JUNK PEAK fact NAME AUTH ANNO COMT MARK INST APPL info pakt".split()
+) | {b"cue ", b"id3 ", b"ID3 ", b"(c) "}
 MOST_CHUNKS = 10_000
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
@@ -162,7 +163,7 @@ def _au(begun: bytes, size: int) -> Layout | None:
     if count == 0xFFFF_FFFF:  # "unknown" is a value of this format, and nothing odd
         return Layout(at, None, there)
     if count == 0 and there:
-        odd = "its header says that it is empty: all that follows is read"
+        odd = "the header of the input says that it is empty: all that follows is read"
         return Layout(at, None, there, {8: b"\xff\xff\xff\xff"}, odd)
     return Layout(at, count, min(count, there))
 
@@ -201,9 +202,9 @@ def _judge(
     ):
         return Layout(data_at, promised, promised)
     if promised:
-        odd = "there is more sound than its header says: all of it is read"
+        odd = "there is more sound in the input than its header says: all of it is read"
     else:
-        odd = "its header does not tell its length: all that follows is read"
+        odd = "the header of the input does not tell its length: all that follows is read"
     layout = Layout(data_at, None, rest, {}, odd)
     layout.fits = rest <= LONGEST_32 or all("q" in one.kind.lower() for one in fields)
     for one in fields:

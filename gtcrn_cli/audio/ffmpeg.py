@@ -57,6 +57,9 @@ SOUND_CONTAINERS = {
     ".wv": "wv",
 }
 CONTAINERS = VIDEO_CONTAINERS | SOUND_CONTAINERS
+# Formats whose length is nowhere told: ffmpeg's is one of bit rate and size.
+RECKONED = ("aac", "ac3", "amr", "dts", "eac3", "mp3", "mpeg", "mpegts")
+CUT_OFF_S = 0.1  # of sound that is missing from a damaged file: more is said as loss
 READ_ONLY = (".ape", ".dts", ".mpc", ".ra", ".rm", ".shn")  # sound that ffmpeg can only decode
 
 # Encoders for sound that goes back into the container it came from.
@@ -99,12 +102,15 @@ class Tracks:
     others
         Kinds of the other tracks: ``video``, ``subtitle``, ...
     duration_s
-        As the container says; ``None`` where it does not.
+        As the track or else the container says; ``None`` where they do not.
+    format
+        The container, as ffmpeg calls it.
     """
 
     sounds: list[dict[str, Any]]
     others: list[str]
     duration_s: float | None
+    format: str
 
 
 class MediaSource:
@@ -114,6 +120,8 @@ class MediaSource:
     ----------
     length
         In samples, as the container says: good for a progress bar, not for a header.
+    is_certain
+        ``False``.
     notes
         What ffmpeg complained about; complete when all blocks are read.
 
@@ -133,6 +141,7 @@ class MediaSource:
         self.channels = int(sound["channels"])
         duration_s = self.tracks.duration_s
         self.length = None if duration_s is None else round(duration_s * self.sample_rate)
+        self.is_certain = False
         fine = int(sound.get("bits_per_raw_sample", 0)) > 16
         self.encoding = Encoding("FFMPEG", "PCM_24" if fine else "PCM_16")
         self.notes: list[str] = []
@@ -142,6 +151,7 @@ class MediaSource:
     def blocks(self, size: int) -> Iterator[Samples]:
         """See `streams.Source`."""
         width = 4 * self.channels  # bytes
+        samples_read = 0
         arguments = ["-map", "0:a:0", "-af", KEEP_TIME, "-f", "f32le", "pipe:1"]
         with tempfile.TemporaryFile() as complaints:
             process = _start(
@@ -154,6 +164,7 @@ class MediaSource:
             try:
                 while data := process.stdout.read(size * width):
                     samples = np.frombuffer(data[: len(data) // width * width], "<f4")
+                    samples_read += len(samples) // self.channels
                     yield samples.reshape(-1, self.channels).astype(np.float32)
                 status = process.wait()
             finally:
@@ -161,8 +172,23 @@ class MediaSource:
             complaint = _last_line(complaints)
         if status:
             raise ReadError(f"cannot read on in {self.name}: ffmpeg says: {complaint}")
+        if samples_read == 0:
+            says = f": ffmpeg says: {complaint}" if complaint else ""
+            raise ReadError(f"no sound can be read from {self.name}{says}")
+        missing = self._promised() - samples_read
+        if complaint and missing > CUT_OFF_S * self.sample_rate:
+            raise ReadError(
+                f"{self.name} is cut off or damaged: {missing / self.sample_rate:.2f} s of its "
+                f"sound cannot be read: ffmpeg says: {complaint}"
+            )
         if complaint:
             self.notes.append(f"damaged: ffmpeg says: {complaint}")
+
+    def _promised(self) -> int:
+        """Samples that a header tells; 0 where ffmpeg only reckons, from the size of the file."""
+        if self.length is None or self.tracks.format in RECKONED:
+            return 0
+        return self.length
 
 
 class MediaSink:
@@ -309,11 +335,13 @@ def _probe(path: str | Path) -> Tracks:
         for stream, kind in zip(facts.get("streams", []), kinds, strict=True)
         if kind == "audio" and int(stream.get("channels", 0)) and int(stream["sample_rate"])
     ]
-    duration = facts.get("format", {}).get("duration")
+    container = facts.get("format", {})
+    duration = (sounds[0] if sounds else {}).get("duration") or container.get("duration")
     return Tracks(
         sounds,
         [kind for kind in kinds if kind != "audio"],
         None if duration is None else float(duration),
+        container.get("format_name", ""),
     )
 
 

@@ -1,7 +1,6 @@
-"""Frames of MPEG audio: where they begin, how many there are, and what a Xing header says of them.
+"""Frames of MPEG audio: where they begin, how many there are, and what a Xing header says of it.
 
-Tables and layouts: ISO/IEC 11172-3 section 2.4.2.3 and 13818-3; Xing and LAME headers as LAME writes
-them.
+Tables and layouts: ISO/IEC 11172-3 section 2.4.2.3 and 13818-3; Xing headers as LAME writes them.
 """
 
 from __future__ import annotations
@@ -80,7 +79,9 @@ def parse(data: bytes) -> Header | None:
     padding = data[2] >> 1 & 1
     channels = 1 if data[3] >> 6 == 3 else 2
     if layer == 1:
-        return Header(1, sample_rate, channels, 4 * (12 * bit_rate // sample_rate + padding), 384, 0)
+        return Header(
+            1, sample_rate, channels, 4 * (12 * bit_rate // sample_rate + padding), 384, 0
+        )
     samples = 576 if (version, layer) == (2, 3) else 1152
     size = samples // 8 * bit_rate // sample_rate + padding
     side = (32 if channels == 2 else 17) if version == 1 else (17 if channels == 2 else 9)

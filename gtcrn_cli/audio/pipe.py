@@ -97,7 +97,9 @@ class PipeSource:
                 f"{self.length / self.sample_rate:.2f} s, of which {missing_s:.2f} s are missing"
             )
         if pending:
-            self.notes.append(f"{len(pending)} bytes at its end make no whole sample: left out")
+            self.notes.append(
+                f"{len(pending)} bytes at the end of the input make no whole sample: left out"
+            )
 
     def _read_on(self, width: int) -> bytes:
         """What comes after all that the header promises, if it is more sound and no tag."""
@@ -105,7 +107,9 @@ class PipeSource:
         after = _read_exactly(self._file, 8)
         if is_trailer_name(after, self.length * width % 2):
             return b""
-        self.notes.append("there was more sound than its header said: all of it was read")
+        self.notes.append(
+            "there was more sound in the input than its header said: all of it was read"
+        )
         return after
 
 

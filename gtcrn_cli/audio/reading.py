@@ -20,7 +20,7 @@ from ..errors import ReadError, UnknownFormatError, UserError
 from ..signals import Samples
 from . import chains, containers, decoding, mpeg
 from .formats import BYTES_OF_SUBTYPE, Encoding, RawFormat
-from .sniffing import require_header, require_no_header
+from .sniffing import require_header, require_no_header, signature
 from .views import View, bytes_at, size_of
 
 BUFFER_BYTES = 1 << 16
@@ -85,7 +85,7 @@ def survey(file: BinaryIO) -> Survey:
     links = chains.flac_links(file) if begun in (b"fLaC",) or begun[:3] == b"ID3" else []
     if links and links[0].start <= mpeg.after_tags(file, 0, end):
         return _survey_flac(file, links)
-    if begun[:3] == b"ID3" or (begun[:1] == b"\xff" and mpeg.is_mpeg(file)):
+    if begun[:3] == b"ID3" or (signature(file) is None and mpeg.is_mpeg(file)):
         return _survey_mpeg(file)
     return Survey([Part()])
 
@@ -98,7 +98,7 @@ def _survey_ogg(file: BinaryIO) -> Survey:
     if links:
         found.is_cut = links[-1].is_cut
         if not links[-1].has_end and not found.is_cut:
-            found.notes.append("it has no end mark: whether it is whole cannot be told")
+            found.notes.append("the input has no end mark: whether it is whole cannot be told")
     return found
 
 
@@ -109,7 +109,7 @@ def _survey_flac(file: BinaryIO, links: list[chains.Link]) -> Survey:
         start = 0 if link is links[0] else link.start
         found.parts.append(Part(View(file, start, link.end, patches), length=length))
         if length is None:
-            found.notes = ["its header does not tell its length: all of it is read"]
+            found.notes = ["the header of the input does not tell its length: all of it is read"]
     return found
 
 
@@ -125,9 +125,9 @@ def _survey_mpeg(file: BinaryIO) -> Survey:
         else:
             found.parts.append(Part(View(file, start, run.end)))
     if damaged := sum(run.damaged for run in runs):
-        found.notes.append(f"damaged: {damaged} bytes in it are no sound")
+        found.notes.append(f"the input is damaged: {damaged} bytes in it are no sound")
     if any(run.promised is None for run in runs):
-        found.notes.append("it has no header that tells its length: all of it is read")
+        found.notes.append("no header of the input tells its length: all of it is read")
     if not runs or (len(runs) == 1 and runs[0].promised == runs[0].samples and not runs[0].damaged):
         found.parts = [Part()]
     return found
@@ -169,7 +169,7 @@ class FileSource:
         self._path = None if file is not None else decoding.as_is(path)
         if file is None:
             _require_readable(Path(path))
-            file = open(path, "rb", buffering=BUFFER_BYTES)  # noqa: SIM115 - lives with the source
+            file = Path(path).open("rb", buffering=BUFFER_BYTES)  # noqa: SIM115 - ends with `blocks`
         elif isinstance(file, io.RawIOBase):
             file = io.BufferedReader(file, BUFFER_BYTES)
         self._bytes = file
@@ -181,7 +181,7 @@ class FileSource:
             self._survey = Survey([Part(raw=raw)])
         self.notes = list(self._survey.notes)
         if len(self._survey.parts) > 1:
-            self.notes.append(f"it is joined from {len(self._survey.parts)} recordings")
+            self.notes.append(f"the input is joined from {len(self._survey.parts)} recordings")
         self._file = self._open(self._survey.parts[0])
         if raw is None and self._file.format == "RAW":  # by its name alone
             raise UserError(f"{path} has no header: say what is in it, like --raw s16le:48000:2")
@@ -252,7 +252,9 @@ class FileSource:
         try:
             file = self._open(part)
         except UnknownFormatError as error:
-            raise ReadError(f"{place} another recording begins, and it is damaged: {error}") from None
+            raise ReadError(
+                f"{place} another recording begins, and it is damaged: {error}"
+            ) from None
         if (file.samplerate, file.channels) != (self.sample_rate, self.channels):
             raise ReadError(
                 f"{place} it goes on with {file.channels} channels at {file.samplerate} Hz, after "
@@ -292,6 +294,8 @@ class FileSource:
             if count is None:
                 return None
             total += count
+        if total == 0 and self._survey.layout is None:
+            self.is_certain = False  # these formats are not made without sound
         return total
 
     def _can_seek(self) -> bool:

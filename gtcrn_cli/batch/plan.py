@@ -17,6 +17,7 @@ from posixpath import splitext  # paths here have slashes, and pathlib takes its
 
 from ..audio import ffmpeg
 from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
+from ..audio.sniffing import HEADERLESS_ENDINGS
 from ..enhancement.enhancer import Settings
 from ..errors import UserError
 from ..paths import PARTIAL, partial_stem
@@ -96,6 +97,8 @@ class Order:
         Replace files at the output that no batch made.
     skip_existing
         Leave what the manifest says is done.
+    allow_truncated
+        Take what is there of a file that breaks off for all of it.
     on_cluster
         Whether it is done elsewhere; what this machine lacks is no matter then.
     """
@@ -109,6 +112,7 @@ class Order:
     subtype: str | None = None
     overwrite: bool = False
     skip_existing: bool = True
+    allow_truncated: bool = False
     on_cluster: bool = False
 
     def __post_init__(self) -> None:
@@ -232,7 +236,7 @@ def _no_sound(path: str, order: Order) -> str | None:
     extension = _ending(path).lower()
     if order.selection.include or extension in SOUND_EXTENSIONS:
         return None
-    if extension in RAW_EXTENSIONS:
+    if extension in HEADERLESS_ENDINGS:
         return "has no header: use gtcrn denoise --raw"
     if extension not in MEDIA_EXTENSIONS:
         return "no sound file, by its name"

@@ -166,7 +166,12 @@ def _outcomes(
 ) -> Iterator[tuple[Item, Outcome]]:
     """Do what is planned; when nobody asks for more, the workers stop at once."""
     items = {join(order.output, item.target): item for item in plan.todo}
-    output = Output(_format_name(order.format), order.subtype, overwrite=True)
+    output = Output(
+        _format_name(order.format),
+        order.subtype,
+        overwrite=True,
+        allow_truncated=order.allow_truncated,
+    )
     jobs = (
         Job(item.source, target, workers.model.key, order.settings, output, item.expected_s)
         for target, item in items.items()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import (
+    AllowTruncated,
     AttenLimit,
     Channels,
     ChannelsChoice,
@@ -105,6 +106,7 @@ def batch(
         bool,
         typer.Option("--overwrite", help="Replace files that no batch made, too."),
     ] = False,
+    allow_truncated: AllowTruncated = False,
     report: Annotated[
         list[Path] | None,
         typer.Option(
@@ -165,6 +167,7 @@ def batch(
         subtype,
         overwrite,
         skip_existing,
+        allow_truncated,
         on_cluster=cluster is not None,
     )
     network = JobModel(load_model(model), engine, device)

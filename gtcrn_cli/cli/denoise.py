@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import (
+    AllowTruncated,
     AttenLimit,
     Channels,
     ChannelsChoice,
@@ -71,6 +72,7 @@ def denoise(
     ] = None,
     subtype: Subtype = None,
     overwrite: Overwrite = False,
+    allow_truncated: AllowTruncated = False,
     raw: Annotated[
         str | None,
         typer.Option(
@@ -101,7 +103,7 @@ def denoise(
             target,
             engine_of(model, engine, device),
             settings,
-            Output(format_name, subtype, overwrite),
+            Output(format_name, subtype, overwrite, allow_truncated),
             RawFormat.parse(raw) if raw else None,
             progress,
         )

@@ -91,6 +91,14 @@ Subtype = Annotated[
         show_default="the input's", help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ..."
     ),
 ]
+AllowTruncated = Annotated[
+    bool,
+    typer.Option(
+        "--allow-truncated",
+        help="Take a recording that breaks off for whole: what is there is enhanced, and a note "
+        "says what is missing.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 

@@ -170,7 +170,7 @@ def run(
                 kept = f"the first {samples / source.sample_rate:.1f} s: {sink.keep_partial()}"
                 raise UserError(f"{error}; {kept}; --allow-truncated takes it as it is") from None
             summary.notes.append(f"{error}; what is there was taken for all of it")
-        if samples == 0:
+        if samples == 0 and not (source.is_certain and source.length == 0):
             raise UserError(f"{source.name}: there is no sound in it")
 
     summary.duration_s = samples / source.sample_rate
