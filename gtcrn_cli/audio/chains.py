@@ -98,13 +98,41 @@ def flac_links(file: BinaryIO) -> list[Link]:
 
 
 def flac_length(file: BinaryIO, link: Link) -> tuple[int | None, dict[int, bytes]]:
-    """The number of samples that STREAMINFO tells, and patches that make it unknown."""
+    """The number of samples that STREAMINFO tells, and patches that make it unknown.
+
+    What ffmpeg cuts into segments keeps the numbers of its frames, and the last segment's header
+    counts from the first: so what comes before the first frame is taken off.
+    """
     at = link.start + 21  # where the 36 bits are, behind 4 bits of another field
-    data = bytes_at(file, at, 5)
-    if len(data) < 5:
+    info = bytes_at(file, link.start + 8, 34)
+    if len(info) < 34:
         return None, {}
-    length = (data[0] & 0x0F) << 32 | int.from_bytes(data[1:], "big")
-    return length or None, {at: bytes([data[0] & 0xF0, 0, 0, 0, 0])}
+    length = (info[13] & 0x0F) << 32 | int.from_bytes(info[14:18], "big")
+    first = _first_flac_sample(file, link, int.from_bytes(info[:2], "big"))
+    patches = {at: bytes([info[13] & 0xF0, 0, 0, 0, 0])}
+    return length - first if length > first else None, patches
+
+
+def _first_flac_sample(file: BinaryIO, link: Link, block_size: int) -> int:
+    """The number of the first sample of the first frame (RFC 9639, sections 8.1 and 9.1)."""
+    at = link.start + 4
+    while at < link.end:
+        head = bytes_at(file, at, 4)
+        if len(head) < 4:
+            return 0
+        at += 4 + int.from_bytes(head[1:], "big")
+        if head[0] & 0x80:
+            break
+    frame = bytes_at(file, at, 11)
+    if len(frame) < 11 or frame[0] != 0xFF or frame[1] & 0xFE != 0xF8:
+        return 0
+    number, more = frame[4], 0  # coded as UTF-8 codes characters, up to 36 bits
+    while more < 7 and number & 0x80 >> more:
+        more += 1
+    number &= 0x7F >> more
+    for byte in frame[5 : 4 + more]:
+        number = number << 6 | byte & 0x3F
+    return number if frame[1] & 1 else number * block_size
 
 
 def _search(file: BinaryIO, start: int, end: int, words: tuple[bytes, ...]) -> int | None:

@@ -172,10 +172,14 @@ def _caf(file: BinaryIO, size: int) -> Layout | None:
     for name, at, count in _chunks(file, size, 8, ">q"):
         if name == b"data":
             there = max(0, size - at - 4)
+            true_size = _Field(at - 8, ">q", 4)
             if count == -1:  # "to the end" is a value of this format, and nothing odd
-                return Layout(at + 4, None, there)
+                return Layout(at + 4, None, there, true_size.patch(there))
             promised = None if count in (0, 4) else count - 4
-            return _judge(file, size, at + 4, promised, [_Field(at - 8, ">q", 4)], ">q")
+            layout = _judge(file, size, at + 4, promised, [true_size], ">q")
+            if layout.is_short:  # libsndfile would refuse it
+                layout.patches = true_size.patch(there)
+            return layout
     return None
 
 

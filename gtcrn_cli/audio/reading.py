@@ -20,7 +20,7 @@ from ..errors import ReadError, UnknownFormatError, UserError
 from ..signals import Samples
 from . import chains, containers, decoding, mpeg
 from .formats import BYTES_OF_SUBTYPE, Encoding, RawFormat
-from .sniffing import require_header, require_no_header, signature
+from .sniffing import HEADERLESS_ENDINGS, require_header, require_no_header, signature
 from .views import View, bytes_at, size_of
 
 BUFFER_BYTES = 1 << 16
@@ -78,7 +78,13 @@ def survey(file: BinaryIO) -> Survey:
     begun = bytes_at(file, 0, 4)
     layout = containers.measure(file)
     if layout is not None:
-        view = View(file, 0, end, layout.patches) if layout.patches and layout.fits else None
+        view = None
+        if layout.fits and layout.patches:
+            view = View(file, 0, end, layout.patches)
+        elif (
+            begun == b"riff" and not layout.is_short
+        ):  # W64: libsndfile would read all that follows
+            view = View(file, 0, layout.data_at + layout.there)
         return Survey([Part(view)], [layout.odd] if layout.odd else [], layout)
     if begun == b"OggS":
         return _survey_ogg(file)
@@ -166,25 +172,37 @@ class FileSource:
         self, path: str | Path, raw: RawFormat | None = None, file: BinaryIO | None = None
     ) -> None:
         self.name = str(path)
-        self._path = None if file is not None else decoding.as_is(path)
+        by_name = file is None and Path(path).suffix.lower() not in HEADERLESS_ENDINGS
+        self._path = decoding.as_is(path) if by_name else None  # those names would be believed
+        self._own = file is None
         if file is None:
             _require_readable(Path(path))
             file = Path(path).open("rb", buffering=BUFFER_BYTES)  # noqa: SIM115 - ends with `blocks`
         elif isinstance(file, io.RawIOBase):
             file = io.BufferedReader(file, BUFFER_BYTES)
         self._bytes = file
+        try:
+            self._look(raw)
+        except BaseException:
+            self._close()
+            raise
+
+    def _look(self, raw: RawFormat | None) -> None:
+        """Find out what is in the file."""
         if raw is None:
-            require_header(self.name, file)
-            self._survey = survey(file)
+            require_header(self.name, self._bytes)
+            self._survey = survey(self._bytes)
         else:
-            require_no_header(self.name, file)
+            require_no_header(self.name, self._bytes)
             self._survey = Survey([Part(raw=raw)])
         self.notes = list(self._survey.notes)
         if len(self._survey.parts) > 1:
             self.notes.append(f"the input is joined from {len(self._survey.parts)} recordings")
         self._file = self._open(self._survey.parts[0])
         if raw is None and self._file.format == "RAW":  # by its name alone
-            raise UserError(f"{path} has no header: say what is in it, like --raw s16le:48000:2")
+            raise UserError(
+                f"{self.name} has no header: say what is in it, like --raw s16le:48000:2"
+            )
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.encoding = Encoding(
@@ -214,7 +232,7 @@ class FileSource:
                 if i:
                     self._file = self._open_next(part, position)
                 done = 0
-                if left_out and part.view is None and self._can_seek():
+                if left_out and self._can_seek():
                     done = self._file.seek(min(left_out, self._file.frames))
                     left_out -= done
                 while True:
@@ -232,14 +250,17 @@ class FileSource:
             self._end(position)
         finally:
             self._file.close()
-            if self._path is not None:
-                self._bytes.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self._own:
+            self._bytes.close()
 
     def _open(self, part: Part) -> soundfile.SoundFile:
         arguments: dict[str, Any] = part.raw.open_arguments() if part.raw else {}
-        source: Any = part.view
-        if source is None:
-            source = self._path or View(self._bytes, 0, size_of(self._bytes))
+        source: Any = part.view or self._path or View(self._bytes, 0, size_of(self._bytes))
+        if part.view is not None:
+            part.view.seek(0)
         try:
             return soundfile.SoundFile(source, **arguments)
         except soundfile.LibsndfileError as error:
@@ -299,7 +320,9 @@ class FileSource:
         return total
 
     def _can_seek(self) -> bool:
-        return self.encoding.subtype in decoding.SEEKABLE and bool(self._file.seekable())
+        """Whether seeking is exact. FLAC's would be, too, but not where the length is unknown."""
+        exact = self.encoding.subtype in decoding.SEEKABLE and self.encoding.format != "FLAC"
+        return exact and bool(self._file.seekable())
 
     def _end_part(self, part: Part, done: int) -> None:
         """See whether a recording gave what it should."""

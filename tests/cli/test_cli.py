@@ -216,6 +216,36 @@ def test_a_source_that_breaks_off_leaves_what_was_finished(
     assert soundfile.info(tmp_path / "out.partial.flac").frames > rate
 
 
+@pytest.mark.parametrize("name", ["in.wav", "in.aiff", "in.caf", "in.ogg", "in.mp3"])
+def test_what_broke_off_is_kept_apart_or_taken_as_it_is(gtcrn, tmp_path: Path, name: str, capsys):
+    source, target = tmp_path / "in" / name, tmp_path / name.replace("in", "out")
+    source.parent.mkdir()
+    soundfile.write(source, 0.1 * np.random.default_rng(0).standard_normal(120_000), 16_000)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    assert gtcrn("denoise", source, target) == 1
+    message = capsys.readouterr().err
+    assert "cut off" in message
+    assert "--allow-truncated" in message
+    partial = target.with_name(f"{target.stem}.partial{target.suffix}")
+    assert str(partial) in message
+    assert not target.exists()
+    samples = soundfile.info(partial).frames
+    assert samples > 10_000
+    assert gtcrn("denoise", "--allow-truncated", source, target) == 0
+    assert "cut off" in capsys.readouterr().err
+    assert soundfile.info(target).frames == samples
+    report = tmp_path / "report.json"
+    batch = ("batch", source.parent, tmp_path / "clean", "--report", report, "--jobs", "1")
+    if name == "in.wav":  # a batch does the same to each
+        assert gtcrn(*batch) == 1
+        assert "cut off" in capsys.readouterr().err
+        (entry,) = json.loads(report.read_text())["files"]
+        assert entry["status"] == "failed"
+        assert "cut off" in entry["reason"]
+        assert gtcrn(*batch, "--allow-truncated") == 0
+        assert soundfile.info(tmp_path / "clean" / name).frames == samples
+
+
 def test_version_and_help(gtcrn, capsys):
     assert gtcrn("--version") == 0
     assert capsys.readouterr().out == f"gtcrn {__version__}\n"
