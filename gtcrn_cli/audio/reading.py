@@ -216,6 +216,8 @@ class FileSource:
             self._read_without_header(layout)
         self.length = self._length()
         self._skipped = 0
+        if self._path is not None and all(part.view is None for part in self._survey.parts):
+            self._close()  # libsndfile has opened it by its name
 
     def skip(self, samples: int) -> None:
         """Leave out the first `samples`; call it before `blocks`."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
-from ..errors import UserError
+from ..audio.reading import FileSource
+from ..errors import ReadError
 from ..network.config import SAMPLE_RATE
+from ..signals import Samples
 
+log = logging.getLogger(__name__)
+
+BLOCK = 1 << 18  # samples read at once
 Mono = NDArray[np.float32]  # [N]
 
 
@@ -23,17 +28,22 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
-    """A whole file: samples ``[N, C]`` and the sample rate.
+    """A whole file, or what is there of one that breaks off: samples ``[N, C]``, sample rate.
 
     Raises
     ------
     UserError
         It cannot be read as audio.
     """
+    source = FileSource(path)
+    blocks: list[Samples] = [np.zeros((0, source.channels), np.float32)]
     try:
-        return soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+        blocks.extend(source.blocks(BLOCK))
+    except ReadError as error:
+        if len(blocks) == 1:
+            raise
+        log.warning("%s; what is there is taken for all of it", error)
+    return np.concatenate(blocks), source.sample_rate
 
 
 def read_mono(path: Path) -> Mono:

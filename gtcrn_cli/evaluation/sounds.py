@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -129,17 +127,16 @@ def _read(path: Path, role: Role, section: Section) -> Sound:
     """The section of a file; more than two channels become one, as headphones have but two."""
     source = FileSource(path)
     STFT(source.sample_rate)  # refuses a rate out of range before everything is read
-    assert source.length is not None
-    total_s = source.length / source.sample_rate
     start = round(section.start_s * source.sample_rate)
     length_s = DEFAULT_DURATION_S if section.duration_s is None else section.duration_s
-    end = min(start + round(length_s * source.sample_rate), source.length)
-    if (end - start) / source.sample_rate < SHORTEST_S:
-        raise UserError(f"{path} is {total_s:.2f} s long: there is nothing to show of it")
+    wanted = round(length_s * source.sample_rate)
     notes = []
-    if section.duration_s is None and end < source.length:
+    long_s = f"less than {section.start_s + SHORTEST_S:g} s long"
+    if source.length is not None:
+        long_s = f"{source.length / source.sample_rate:.2f} s long"
+    if section.duration_s is None and source.length is not None and wanted < source.length - start:
         notes.append(
-            f"{length_s:g} of {total_s:.0f} s shown; "
+            f"{length_s:g} of {source.length / source.sample_rate:.0f} s shown; "
             "--start and --duration choose another part or a longer one"
         )
 
@@ -148,15 +145,22 @@ def _read(path: Path, role: Role, section: Section) -> Sound:
 
     source.skip(start)
     blocks: list[Samples] = []
+    missing = wanted
     try:
-        for block in itertools.islice(source.blocks(source.sample_rate), math.ceil(length_s)):
+        for block in source.blocks(source.sample_rate):
             heard = block.mean(axis=1, keepdims=True) if source.channels > 2 else block
-            blocks.append(np.nan_to_num(heard, posinf=0, neginf=0))
+            blocks.append(np.nan_to_num(heard[:missing], posinf=0, neginf=0))
+            missing -= len(blocks[-1])
+            if not missing:
+                break
     except ReadError as error:
         if not blocks:
             raise
         notes.append(str(error))
-    samples = np.concatenate(blocks)[: end - start]
+    notes += source.notes
+    if (wanted - missing) / source.sample_rate < SHORTEST_S:
+        raise UserError(f"{path} is {long_s}: there is nothing to show of it")
+    samples = np.concatenate(blocks)
     return Sound(path, role, samples, source.sample_rate, notes)
 
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
+from ..audio.reading import FileSource
 from ..errors import UserError
-from ..evaluation.recordings import Mono, audio_files, read_mono
+from ..evaluation.recordings import Mono, audio_files, read_mono, read_samples
 from ..network.config import SAMPLE_RATE
 from ..paths import replacing
 
@@ -166,13 +167,11 @@ def _first_folder(file: Path, root: Path) -> str:
 
 
 def _split_by_time(file: Path) -> list[Clip]:
-    import soundfile
-
-    try:
-        info = soundfile.info(file)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"cannot read {file}: {error}") from None
-    cut = int(info.frames * SAMPLE_RATE / info.samplerate * (1 - VALID_SHARE))
+    source = FileSource(file)
+    length = source.length
+    if length is None or not source.is_certain:
+        length = len(read_samples(file)[0])
+    cut = int(length * SAMPLE_RATE / source.sample_rate * (1 - VALID_SHARE))
     return [
         Clip(file, 0, cut, "", file.name, valid=False),
         Clip(file, cut, -1, "", file.name, valid=True),
