@@ -8,15 +8,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import MissingExtraError, UserError
-from ..native.layout import STATE
-from ..native.machine_code import load_kernel
+from ..native.layout import CONTROLS, STATE, scratch_size, stream_size
+from ..native.machine_code import Kernel, load_kernel
 from ..native.packing import pack
+from ..native.tables import is_fast, make_tables
 from ..network.checkpoint import Checkpoint, load_model
 from ..network.config import BINS
-from ..signals import Spectrum
+from ..signals import Samples, Spectrum
 
 ENGINES = ("native", "torch")
 DEFAULT_ENGINE = "native"
+MASK_FRAMES, ENHANCE_HOPS = 0, 1  # what the kernel is to do
 
 State = Any  # an engine's own; copy it with `copy.deepcopy`
 
@@ -53,7 +55,7 @@ class NativeEngine:
         self.checkpoint = checkpoint
         self._weights = pack(checkpoint)
         self._weights_address = self._weights.ctypes.data
-        self._mask_frames = load_kernel()
+        self._kernel = load_kernel()
 
     def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
         """See `Engine.mask`; the state is float32 ``[C, S]``, laid out as `layout.STATE` says."""
@@ -63,15 +65,106 @@ class NativeEngine:
         if bins != BINS or after.shape != (channels, STATE.size):  # the kernel would not notice
             raise ValueError(f"spectrum {spectrum.shape} and state {after.shape} do not fit")
         mask = np.empty_like(spectrum)
-        self._mask_frames(
+        self._kernel(
+            MASK_FRAMES,
             spectrum.ctypes.data,
+            mask.ctypes.data,
+            None,
             self._weights_address,
             after.ctypes.data,
-            mask.ctypes.data,
+            None,
+            None,
             channels,
             frames,
         )
         return mask, after
+
+    def chain(self, window: int, channels: int) -> Chain | None:
+        """All of an `Enhancer` in one call, where there is fast code for the window."""
+        if not is_fast(window):
+            return None
+        return Chain(self._kernel, self._weights_address, self, window, channels)
+
+
+class Chain:
+    """STFT, network, gains and overlap-add, compiled; for one stream at a time.
+
+    Parameters
+    ----------
+    kernel, weights
+        As machine code; their address.
+    owner
+        Whatever keeps the weights.
+    window, channels
+        Of the stream.
+    """
+
+    def __init__(
+        self, kernel: Kernel, weights: int, owner: object, window: int, channels: int
+    ) -> None:
+        self._kernel = kernel
+        self._weights = weights
+        self._owner = owner
+        self._channels = channels
+        self._hop = window // 2
+        self._state_size = stream_size(window)
+        self._tables = _tables(window)
+        self._scratch = np.empty(scratch_size(window, channels), np.float32)
+        self._controls = np.zeros(CONTROLS.size, np.float32)
+        self._replaced = self._controls[CONTROLS.replaced :]
+        # To look up where an array lies takes numpy a microsecond, and a hop takes 20.
+        self._addresses = tuple(
+            array.ctypes.data for array in (self._tables, self._scratch, self._controls)
+        )
+
+    def advance(
+        self, block: Samples, state: Samples | None, strength: float, high_band: int, linked: bool
+    ) -> tuple[Samples, Samples, int]:
+        """Enhance whole hops.
+
+        Parameters
+        ----------
+        block
+            Samples ``[T * hop, C]``, contiguous.
+        state
+            What the previous call returned, never written to; ``None`` at the start of a stream.
+        strength, high_band, linked
+            See `enhancer.Settings`; `high_band` as `chain` counts them.
+
+        Returns
+        -------
+        Samples ``[T * hop, C]``, a hop behind the input; the state for the next call; and how many
+        samples were no sound.
+        """
+        shape = (self._channels, self._state_size)
+        after = np.zeros(shape, np.float32) if state is None else state.copy()
+        if block.shape[1] != self._channels or len(block) % self._hop or after.shape != shape:
+            raise ValueError(f"block {block.shape} and state {after.shape} do not fit")
+        enhanced = np.empty_like(block)
+        controls = self._controls
+        controls[CONTROLS.strength] = strength
+        controls[CONTROLS.high_band] = high_band
+        controls[CONTROLS.linked] = linked
+        self._replaced.fill(0)
+        tables, scratch, controls_address = self._addresses
+        self._kernel(
+            ENHANCE_HOPS,
+            block.ctypes.data,
+            enhanced.ctypes.data,
+            tables,
+            self._weights,
+            after.ctypes.data,
+            scratch,
+            controls_address,
+            self._channels,
+            len(block) // self._hop,
+        )
+        return enhanced, after, int(self._replaced.sum())
+
+
+@functools.lru_cache(maxsize=16)
+def _tables(window: int) -> Samples:
+    return make_tables(window)
 
 
 class TorchEngine:

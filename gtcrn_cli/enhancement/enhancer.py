@@ -20,13 +20,14 @@ import numpy as np
 from ..errors import UserError
 from ..network.config import BINS
 from ..signals import Samples, Spectrum
-from .engines import Engine, State, default_engine
+from .engines import Chain, Engine, State, default_engine
 from .stft import STFT, network_bins
 
-HighBand = Literal["gate", "keep", "mute"]
+HighBand = Literal["gate", "keep", "mute"]  # in the order of `native.chain`
 
+_HIGH_BANDS = {name: number for number, name in enumerate(get_args(HighBand))}
 MAX_CHANNELS = 64
-LOUDEST = 1e5  # 100 dB above full scale: beyond that a "sample" is damage, not sound
+LOUDEST = 1e5  # as `native.chain` has it
 PIECE_FRAMES = 32  # frames at a time: bounds memory however long a pushed block is
 
 GATE_BINS = slice(192, BINS)  # 6-8 kHz: what the gain above 8 kHz is drawn from
@@ -140,6 +141,7 @@ class Enhancer:
         self.settings = settings or Settings()
         self._linked = self.settings.linked and channels > 1
         self._stft = STFT(sample_rate)
+        self._chain = _chain_of(engine, self._stft.window, channels)
         self.reset()
 
     def __enter__(self) -> Enhancer:
@@ -165,6 +167,8 @@ class Enhancer:
 
     def reset(self) -> None:
         """Forget the stream: the next block starts a new one, in silence."""
+        self._pending = np.zeros((0, self.channels), np.float32)  # less than a hop
+        self._stream: Samples | None = None
         self._analysis: Samples | None = None
         self._network: State | None = None
         self._gate: Samples | None = None
@@ -189,7 +193,9 @@ class Enhancer:
         if block.ndim != 2 or block.shape[1] != self.channels:
             raise ValueError(f"a block of shape {block.shape}, not [N, {self.channels}]")
         self._taken += len(block)
-        return self._advance(self._sound_only(np.asarray(block, np.float32)))
+        enhanced = self._advance(np.asarray(block, np.float32))
+        self._given += len(enhanced)
+        return enhanced
 
     def flush(self) -> Samples:
         """End the stream: return its remaining samples, and be ready for a new one."""
@@ -212,11 +218,36 @@ class Enhancer:
         return np.where(sound, block, np.float32(0))
 
     def _advance(self, block: Samples) -> Samples:
+        return self._advance_in_pieces(block) if self._chain is None else self._advance_whole(block)
+
+    def _advance_whole(self, block: Samples) -> Samples:
+        """All the hops that there are, in one call of what is compiled."""
+        assert self._chain is not None
+        hop = self._stft.hop
+        if len(self._pending):
+            block = np.concatenate([self._pending, block])
+        whole = len(block) // hop * hop
+        self._pending = block[whole:].copy()
+        if whole == 0:
+            return block[:0]
+        starts = self._stream is None
+        enhanced, self._stream, replaced = self._chain.advance(
+            np.ascontiguousarray(block[:whole]),
+            self._stream,
+            self.settings.strength,
+            _HIGH_BANDS[self.settings.high_band],
+            self._linked,
+        )
+        self.replaced += replaced
+        # The first frame completes only the hop before the stream's first sample.
+        return enhanced[hop:] if starts else enhanced
+
+    def _advance_in_pieces(self, block: Samples) -> Samples:
+        """The same in numpy: for the torch engine, and for windows without fast code."""
+        block = self._sound_only(block)
         piece = PIECE_FRAMES * self._stft.hop
         pieces = [self._enhance(block[i : i + piece]) for i in range(0, len(block), piece)]
-        enhanced = np.concatenate(pieces) if pieces else block[:0]
-        self._given += len(enhanced)
-        return enhanced
+        return np.concatenate(pieces) if pieces else block[:0]
 
     def _enhance(self, block: Samples) -> Samples:
         starts = self._synthesis is None
@@ -255,6 +286,12 @@ class Enhancer:
         mean = sum(recent[:, n : n + count] for n in range(GATE_RELEASE)) / np.float32(GATE_RELEASE)
         # Opens at once, so that no sibilant loses its onset; closes over a few frames.
         return np.maximum(openness, mean)[..., None]
+
+
+def _chain_of(engine: Engine, window: int, channels: int) -> Chain | None:
+    """What runs the whole stream, where the engine has it; others have a mask to give."""
+    chain: Chain | None = engine.chain(window, channels) if hasattr(engine, "chain") else None
+    return chain
 
 
 def linked_mix(spectrum: Spectrum) -> Spectrum:

@@ -6,7 +6,7 @@ from collections import namedtuple
 from itertools import accumulate
 from typing import Any
 
-from ..network.config import CHANNELS, DEEP_BANDS, DILATIONS, ERB_BANDS, KINDS, LEVELS
+from ..network.config import BINS, CHANNELS, DEEP_BANDS, DILATIONS, ERB_BANDS, KINDS, LEVELS
 
 HALF = CHANNELS // 2
 HIGH_BINS = 192  # those that the ERB bank pools
@@ -118,3 +118,22 @@ STATE = _layout(
     decoder1=_GT_STATES[1],
     decoder2=_GT_STATES[0],
 )
+# Of one channel; the network and the gate of the first one serve all that are linked.
+STREAM = _layout(
+    "STREAM",
+    network=STATE.size,
+    gate=16,  # how open the last three frames were
+    past=0,  # a hop of input, then a hop of output that is not complete
+)
+CONTROLS = _layout("CONTROLS", strength=1, high_band=1, linked=14, replaced=16)
+
+
+def stream_size(window: int) -> int:
+    """Numbers in the state of one channel."""
+    return STREAM.past + window
+
+
+def scratch_size(window: int, channels: int) -> int:
+    """Numbers that `chain.enhance_hops` needs room for."""
+    hop = window // 2
+    return channels * (3 * hop + 16) + 2 * (2 * BINS + 16) + 3 * hop + 2 * window

@@ -29,10 +29,10 @@ from platformdirs import user_cache_path
 from ..errors import UserError
 from ..paths import write_whole
 
-MaskFrames = Callable[[int, int, int, int, int, int], None]
-"""`kernel.mask_frames`, with addresses for pointers."""
+Kernel = Callable[..., None]
+"""`chain.run`, with addresses for pointers."""
 
-_SYMBOL = "gtcrn_mask_frames"
+_SYMBOL = "gtcrn_run"
 _PACKAGE = Path(__file__).parent
 _CONFIG = _PACKAGE.parent / "network" / "config.py"  # all that the package imports besides itself
 _DIGEST_BYTES = 32
@@ -41,7 +41,7 @@ _lock = threading.Lock()
 _linked: list[tuple[llvm.ExecutionEngine, Any]] = []  # must outlive the function
 
 
-def load_kernel() -> MaskFrames:
+def load_kernel() -> Kernel:
     """The kernel for this CPU, compiled now if it is for the first time.
 
     Logs when it compiles. Safe to call from several threads and processes at once.
@@ -51,7 +51,7 @@ def load_kernel() -> MaskFrames:
 
 
 @functools.cache
-def _load_kernel() -> MaskFrames:
+def _load_kernel() -> Kernel:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     path = cache_file()
@@ -98,13 +98,13 @@ def _keep(code: bytes, path: Path) -> None:
 
 
 def compile_kernel() -> bytes:
-    """`kernel.mask_frames` as an object file. Takes seconds, and imports Numba."""
+    """`chain.run` as an object file. Takes seconds, and imports Numba."""
     from numba import njit
 
-    from .kernel import SIGNATURE, mask_frames
+    from .chain import SIGNATURE, run
 
     options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled = njit(SIGNATURE, **options)(mask_frames).get_compile_result(SIGNATURE)
+    compiled = njit(SIGNATURE, **options)(run).get_compile_result(SIGNATURE)
     module = llvm.parse_assembly(
         compiled.library.get_llvm_str().replace(compiled.fndesc.llvm_func_name, _SYMBOL)
     )
@@ -119,15 +119,14 @@ def _target_machine() -> llvm.TargetMachine:
     )
 
 
-def _link(code: bytes) -> MaskFrames:
+def _link(code: bytes) -> Kernel:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     # Numba's own calling convention: places for a result and an exception, neither of which comes.
-    pointers = [ctypes.c_void_p] * 6
-    function = ctypes.CFUNCTYPE(ctypes.c_int32, *pointers, ctypes.c_int64, ctypes.c_int64)(
-        engine.get_function_address(_SYMBOL)
-    )
+    number, pointer = ctypes.c_int64, ctypes.c_void_p
+    kind = [pointer, pointer, number, *[pointer] * 7, number, number]
+    function = ctypes.CFUNCTYPE(ctypes.c_int32, *kind)(engine.get_function_address(_SYMBOL))
     unused = (ctypes.c_void_p * 2)()
     _linked.append((engine, unused))  # the code, and memory that every call writes to
     return functools.partial(function, ctypes.addressof(unused), ctypes.addressof(unused) + 8)

@@ -197,6 +197,12 @@ def _shuffle(operands: int, lanes: list[int], from_: _VectorType, to: _VectorTyp
     return shuffle1 if operands == 1 else shuffle2
 
 
+evens = _shuffle(1, list(range(0, 16, 2)), FLOAT32X16, FLOAT32X8)
+"""Lanes 0, 2, 4, ..."""
+odds = _shuffle(1, list(range(1, 16, 2)), FLOAT32X16, FLOAT32X8)
+"""Lanes 1, 3, 5, ..."""
+reversed8 = _shuffle(1, list(range(7, -1, -1)), FLOAT32X8, FLOAT32X8)
+"""The last lane first."""
 join = _shuffle(2, list(range(16)), FLOAT32X8, FLOAT32X16)
 """Two vectors of 8 as one of 16."""
 interleave = _shuffle(2, [n // 2 + 8 * (n % 2) for n in range(16)], FLOAT32X8, FLOAT32X16)
@@ -209,6 +215,33 @@ spread0, spread1, spread2, spread3 = (
     _shuffle(1, [n // 4 * 4 + lane for n in range(16)], FLOAT32X16, FLOAT32X16) for lane in range(4)
 )
 """In each group of four lanes, one of them in all four."""
+
+
+# Steps of a transposition, as every CPU with vectors of 8 has them.
+_low1 = _shuffle(2, [0, 8, 1, 9, 4, 12, 5, 13], FLOAT32X8, FLOAT32X8)
+_high1 = _shuffle(2, [2, 10, 3, 11, 6, 14, 7, 15], FLOAT32X8, FLOAT32X8)
+_low2 = _shuffle(2, [0, 1, 8, 9, 4, 5, 12, 13], FLOAT32X8, FLOAT32X8)
+_high2 = _shuffle(2, [2, 3, 10, 11, 6, 7, 14, 15], FLOAT32X8, FLOAT32X8)
+_low4 = _shuffle(2, [0, 1, 2, 3, 8, 9, 10, 11], FLOAT32X8, FLOAT32X8)
+_high4 = _shuffle(2, [4, 5, 6, 7, 12, 13, 14, 15], FLOAT32X8, FLOAT32X8)
+
+
+@inline
+def transpose8(
+    a: Vector, b: Vector, c: Vector, d: Vector, e: Vector, f: Vector, g: Vector, h: Vector
+) -> tuple[Vector, Vector, Vector, Vector, Vector, Vector, Vector, Vector]:
+    """Eight vectors of eight: lane n of vector m goes to lane m of vector n."""
+    ab, ab_high = _low1(a, b), _high1(a, b)
+    cd, cd_high = _low1(c, d), _high1(c, d)
+    ef, ef_high = _low1(e, f), _high1(e, f)
+    gh, gh_high = _low1(g, h), _high1(g, h)
+    p0, p1 = _low2(ab, cd), _high2(ab, cd)
+    p2, p3 = _low2(ab_high, cd_high), _high2(ab_high, cd_high)
+    q0, q1 = _low2(ef, gh), _high2(ef, gh)
+    q2, q3 = _low2(ef_high, gh_high), _high2(ef_high, gh_high)
+    low = _low4(p0, q0), _low4(p1, q1), _low4(p2, q2), _low4(p3, q3)
+    high = _high4(p0, q0), _high4(p1, q1), _high4(p2, q2), _high4(p3, q3)
+    return low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]
 
 
 @inline
@@ -253,6 +286,27 @@ larger = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", 
 """Lane by lane the larger; `b` where either is not a number."""
 smaller = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
 """Lane by lane the smaller; `b` where either is not a number."""
+
+
+@_generate
+def where_less(typing: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
+    """Lane by lane `then` where a < b, else (also where one is not a number) `otherwise`."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b, then, otherwise = arguments
+        return builder.select(builder.fcmp_ordered("<", a, b), then, otherwise)
+
+    return a(a, b, then, otherwise), build
+
+
+@_generate
+def absolute(typing: Any, number: Any) -> Any:
+    """Without the sign."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _call(builder, "fabs", list(arguments))
+
+    return number(number), build
 
 
 def _cut(builder: Any, vector: Any, bits: int) -> Any:
@@ -327,9 +381,9 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 @_generate
 def sqrt(typing: Any, number: Any) -> Any:
-    """The square root of a number."""
+    """The square root of a number, or of each lane."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _call(builder, "sqrt", list(arguments))
 
-    return types.float32(types.float32), build
+    return number(number), build
