@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ..live.devices import Device
+
+
+WIDE = 1000
 
 
 def devices(
@@ -31,7 +36,7 @@ def devices(
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("#", "in", "out", "rate"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("name", overflow="fold")
+    table.add_column("name", no_wrap=True)
     for heading in ("host", ""):
         table.add_column(heading, no_wrap=True)
     for device in listed:
@@ -40,11 +45,20 @@ def devices(
             str(device.inputs or "-"),
             str(device.outputs or "-"),
             str(device.sample_rate),
-            device.name if device.pulse is None else f"{device.name} [dim]{device.pulse}[/dim]",
+            _name(device),
             device.host,
             ", ".join(_marks(device)),
         )
-    Console(soft_wrap=True).print(table)
+    # Names are there to be copied: where the terminal is too narrow, it wraps whole lines.
+    Console(width=WIDE, soft_wrap=True).print(table)
+
+
+def _name(device: Device) -> Text:
+    from rich.text import Text
+
+    parts = [device.name, f" ({device.port_description})" if device.port_description else ""]
+    text = Text("".join(parts), no_wrap=True)
+    return text.append(f" {device.pulse}", "dim") if device.pulse is not None else text
 
 
 def _marks(device: Device) -> list[str]:
@@ -53,6 +67,8 @@ def _marks(device: Device) -> list[str]:
         marks.append("default input")
     if device.default_output:
         marks.append("default output")
-    if device.virtual:
+    if device.monitor_of:
+        marks.append("what an output plays")
+    elif device.virtual:
         marks.append("virtual cable")
     return marks

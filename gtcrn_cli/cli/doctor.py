@@ -86,10 +86,9 @@ def _set_up(wanted: VirtualMic) -> None:
     from ..live import pulse
 
     if wanted is VirtualMic.remove:
-        modules = pulse.virtual_microphone_modules()
-        pulse.remove_modules(modules)
-        typer.echo("removed" if modules else "there was none", err=True)
-    elif pulse.add_virtual_microphone():
+        removed = pulse.remove_virtual_microphone(also_kept=True)
+        typer.echo("removed" if removed else "there was none", err=True)
+    elif pulse.add_virtual_microphone(kept=True):
         typer.echo(f'choose "{pulse.VIRTUAL_DESCRIPTION}"; feed it: gtcrn live -o gtcrn', err=True)
     else:
         typer.echo("it is there already", err=True)

@@ -52,7 +52,8 @@ def live(
     follow_default: Annotated[
         bool,
         typer.Option(
-            "--follow-default", help="Move along when the system's default device changes."
+            "--follow-default",
+            help="Move along when the system's default device changes; else it waits for its own.",
         ),
     ] = False,
     rate: Annotated[
@@ -66,9 +67,21 @@ def live(
         ),
     ] = None,
     block: Annotated[
-        float,
-        typer.Option(metavar="MS", min=1, max=200, help="How much a device hands over at a time."),
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            metavar="MS",
+            min=1,
+            max=200,
+            show_default="5-10, as the system has it",
+            help="How much a device hands over at a time.",
+        ),
+    ] = None,
+    low_latency: Annotated[
+        bool,
+        typer.Option(
+            "--low-latency", help="The least delay the devices allow; a busy machine has gaps."
+        ),
+    ] = False,
     latency: Annotated[
         float | None,
         typer.Option(
@@ -141,6 +154,8 @@ def live(
         raise typer.BadParameter("--virtual-mic is an output: leave out --output")
     if follow_default and input_device is not None and (output_device or virtual_mic):
         raise typer.BadParameter("--follow-default has nothing to follow: both devices are given")
+    if low_latency and latency is not None:
+        raise typer.BadParameter("give --latency or --low-latency, not both")
     if print_service:
         _print_service(bool(record_input or record_output or duration is not None))
         return
@@ -159,6 +174,7 @@ def live(
         output_channels,
         virtual_mic,
         follow_default,
+        low_latency,
     )
     view = _view(plain, as_json, quiet)
     session = Session(

@@ -1,15 +1,13 @@
-"""Which sound devices there are, and what they can do: through PortAudio.
+"""Which sound devices there are, and what they can do.
 
-On Linux PortAudio sees little more than the sound server; what that has is added from `pulse`.
+On Linux with a sound server, PulseAudio or PipeWire, those are the server's; everywhere else, and
+for ALSA and JACK beside a server, those that PortAudio lists.
 """
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +18,19 @@ from . import pulse
 Side = Literal["input", "output"]
 
 USUAL_RATES_HZ = (48_000, 44_100, 32_000, 16_000, 96_000, 192_000, 24_000, 22_050, 8_000)
-PREFERRED_HOSTS = ("Windows WASAPI", "Core Audio", "PulseAudio", "ALSA")  # of devices named alike
-PULSE_GATEWAYS = ("pulse", "pipewire", "default")  # what PortAudio calls the sound server on Linux
+PREFERRED_HOSTS = (  # of devices named alike
+    "Windows WASAPI",
+    "Core Audio",
+    "PipeWire",
+    "PulseAudio",
+    "JACK Audio Connection Kit",
+    "ALSA",
+)
+GATEWAYS = ("pulse", "pipewire", "default")  # what ALSA calls the way to the sound server
 CABLE_NAMES = ("blackhole", "cable input", "cable output", "vb-audio", "loopback", "soundflower")
+WORN = ("headphone", "headset", "airpods", "earphone", "buds", "hands-free", "hands_free")
 OS_RELEASE = Path("/etc/os-release")
+KIND_OF_SIDE: dict[Side, pulse.Kind] = {"input": "source", "output": "sink"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Device:
     Attributes
     ----------
     index
-        PortAudio's, or beyond those for devices of the Linux sound server.
+        By which the user may choose it.
     name, host
         For people.
     inputs, outputs
@@ -45,9 +52,17 @@ class Device:
     virtual
         A virtual cable or one end of it: no hardware.
     pulse
-        The sound server's name of it.
-    port
-        What is plugged in, where the sound server tells.
+        The sound server's name of it; None for what PortAudio opens.
+    port, port_description
+        What is plugged in, where the sound server tells: "analog-output-headphones", "Headphones".
+    monitor_of
+        The server's name of the output whose sound this input is; empty for others.
+    ours
+        One end of our own virtual microphone.
+    identity
+        What it is known by after it was unplugged and has come back.
+    portaudio
+        PortAudio's number of it.
     """
 
     index: int
@@ -61,6 +76,11 @@ class Device:
     virtual: bool = False
     pulse: str | None = None
     port: str = ""
+    port_description: str = ""
+    monitor_of: str = ""
+    ours: bool = False
+    identity: str = ""
+    portaudio: int | None = None
 
     def channels(self, side: Side) -> int:
         """How many it has on that side."""
@@ -70,6 +90,12 @@ class Device:
         """Whether the system takes it if nobody says otherwise."""
         return self.default_input if side == "input" else self.default_output
 
+    @property
+    def worn(self) -> bool:
+        """Whether only its user hears it: headphones."""
+        names = f"{self.name} {self.port} {self.port_description}".lower()
+        return any(word in names for word in WORN)
+
 
 def portaudio() -> Any:
     """The module `sounddevice`.
@@ -77,7 +103,7 @@ def portaudio() -> Any:
     Raises
     ------
     UserError
-        The PortAudio library is not there; says how to install it on this system.
+        The PortAudio library is not there, or cannot start; says what to do about it.
     """
     try:
         import sounddevice
@@ -85,7 +111,15 @@ def portaudio() -> Any:
         raise UserError(
             f"live sound needs the PortAudio library ({error}): {install_hint()}"
         ) from None
+    except Exception as error:  # PortAudioError, of the module that could not be imported
+        raise UserError(_cannot_start(error)) from None
     return sounddevice
+
+
+def _cannot_start(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    hint = ": is the ALSA configuration (~/.asoundrc, /etc/asound.conf) in order?"
+    return f"PortAudio cannot start ({reason}){hint if platform.system() == 'Linux' else ''}"
 
 
 def install_hint() -> str:
@@ -115,54 +149,89 @@ def _linux_install_hint() -> str:
 
 
 def list_devices() -> list[Device]:
-    """All that PortAudio lists, and on Linux what the sound server has behind its one device."""
+    """All devices: those of the sound server, if there is one, and those that PortAudio lists.
+
+    Raises
+    ------
+    UserError
+        There is neither a sound server nor PortAudio.
+    """
+    listed = server_devices()
+    try:
+        return listed + portaudio_devices(listed)
+    except UserError:
+        if listed:
+            return listed
+        raise
+
+
+def server_devices(seen: pulse.Snapshot | None = None) -> list[Device]:
+    """Those of the sound server; none without one.
+
+    Parameters
+    ----------
+    seen
+        What it has, if that was asked already.
+    """
+    seen = seen or (pulse.snapshot() if platform.system() == "Linux" else None)
+    if seen is None:
+        return []
+    host = "PipeWire" if seen.on_pipewire else "PulseAudio"
+    defaults = [seen.default(kind) for kind in ("source", "sink")]
+    return [
+        Device(
+            index,
+            device.description,
+            host,
+            device.channels if device.kind == "source" else 0,
+            device.channels if device.kind == "sink" else 0,
+            device.sample_rate,
+            device is defaults[0],
+            device is defaults[1],
+            device.virtual,
+            device.name,
+            device.port,
+            device.port_description,
+            device.monitor_of,
+            device.ours,
+            device.identity,
+        )
+        for index, device in enumerate(seen.devices)
+    ]
+
+
+def portaudio_devices(beside: list[Device]) -> list[Device]:
+    """What PortAudio lists, numbered from where the devices `beside` end.
+
+    The ways that ALSA has to a sound server are left out if that is among them: the server moves
+    what comes that way to another device whenever it likes.
+
+    Raises
+    ------
+    UserError
+        The library is not there or cannot start.
+    """
     sd = portaudio()
     hosts = [host["name"] for host in sd.query_hostapis()]
-    default_input, default_output = sd.default.device
-    listed = []
+    default_input, default_output = (None, None) if beside else sd.default.device
+    listed: list[Device] = []
     for number, facts in enumerate(sd.query_devices()):
-        name = facts["name"]
+        name, host = facts["name"], hosts[facts["hostapi"]]
+        if beside and host == "ALSA" and name in GATEWAYS:
+            continue
         listed.append(
             Device(
-                number,
+                len(beside) + len(listed),
                 name,
-                hosts[facts["hostapi"]],
+                host,
                 facts["max_input_channels"],
                 facts["max_output_channels"],
                 int(facts["default_samplerate"]),
                 number == default_input,
                 number == default_output,
                 any(cable in name.lower() for cable in CABLE_NAMES),
-            )
-        )
-    return _with_sound_server(listed) if any(map(_is_gateway, listed)) else listed
-
-
-def _is_gateway(device: Device) -> bool:
-    return device.host == "ALSA" and device.name in PULSE_GATEWAYS
-
-
-def _with_sound_server(listed: list[Device]) -> list[Device]:
-    sources, sinks = pulse.devices("source"), pulse.devices("sink")
-    source = next((s for s in sources if s.default), None)
-    if source is not None:
-        rate = source.sample_rate  # the gateway itself takes any
-        listed = [replace(d, sample_rate=rate) if _is_gateway(d) else d for d in listed]
-    for number, device in enumerate(sources + sinks, start=len(listed)):
-        is_source = device.kind == "source"
-        listed.append(
-            Device(
-                number,
-                device.description,
-                "PulseAudio",
-                device.channels if is_source else 0,
-                0 if is_source else device.channels,
-                device.sample_rate,
-                default_input=is_source and device.default,
-                default_output=device.default and not is_source,
-                virtual=device.virtual,
-                pulse=device.name,
-                port=device.port,
+                identity=f"{host} {name}",
+                portaudio=number,
             )
         )
     return listed
@@ -171,6 +240,9 @@ def _with_sound_server(listed: list[Device]) -> list[Device]:
 def find(listed: list[Device], wanted: str | None, side: Side) -> Device:
     """The device with that index, or that (part of a) name; the default if nothing is wanted.
 
+    A real input goes before what an output of that name plays. Our own virtual microphone is never
+    an input.
+
     Raises
     ------
     DeviceError
@@ -178,33 +250,44 @@ def find(listed: list[Device], wanted: str | None, side: Side) -> Device:
     """
     able = [device for device in listed if device.channels(side)]
     if wanted is None:
-        for device in able:
-            if device.is_default(side):
-                return device
-        raise DeviceError(f"this system has no default {side} device: see 'gtcrn devices'")
+        return _default(able, side)
     if wanted.isdecimal():
         found = [device for device in able if device.index == int(wanted)]
     else:
         exact = [d for d in able if wanted in (d.name, d.pulse)]
-        text = wanted.lower()
-        found = exact or [
-            d for d in able if text in d.name.lower() or text in (d.pulse or "").lower()
-        ]
+        found = exact or [d for d in able if wanted.lower() in _called(d)]
+        if side == "input":
+            found = [d for d in found if not d.monitor_of] or found
+            found = [d for d in found if not d.ours] or found
     if not found:
         raise DeviceError(f"no {side} device {wanted!r}: see 'gtcrn devices'")
     if len({(device.name, device.pulse) for device in found}) > 1:
         names = ", ".join(f"{device.index} {device.pulse or device.name}" for device in found)
         raise DeviceError(f"several {side} devices match {wanted!r}: {names}")
-    return min(found, key=_host_rank)
-
-
-def behind(listed: list[Device], device: Device, side: Side) -> Device:
-    """The device itself; for "default" and the like the one that the sound server means by it."""
-    if _is_gateway(device):
-        for candidate in listed:
-            if candidate.pulse is not None and candidate.is_default(side):
-                return candidate
+    device = min(found, key=_host_rank)
+    if device.ours and side == "input":
+        raise DeviceError(
+            f"{device.name} carries what 'gtcrn live' makes: it would hear itself; "
+            "choose the real microphone (see 'gtcrn devices')"
+        )
     return device
+
+
+def _default(able: list[Device], side: Side) -> Device:
+    for device in able:
+        if device.is_default(side):
+            return device
+    if side == "input" and any(device.ours for device in able):
+        raise DeviceError(
+            "the default input is gtcrn's own virtual microphone: choose the real one with "
+            "--input (see 'gtcrn devices')"
+        )
+    raise DeviceError(f"this system has no default {side} device: see 'gtcrn devices'")
+
+
+def _called(device: Device) -> str:
+    """All that it goes by, in small letters."""
+    return "\n".join((device.name, device.pulse or "", device.port_description)).lower()
 
 
 def _host_rank(device: Device) -> int:
@@ -214,12 +297,9 @@ def _host_rank(device: Device) -> int:
 
 def howl_risk(source: Device, sink: Device) -> str | None:
     """Why the speaker might be heard by the microphone; None if nothing hints at it."""
-    if source.pulse is not None and source.pulse == f"{sink.pulse}.monitor":
+    if source.monitor_of and source.monitor_of == sink.pulse:
         return f"{source.name} records what {sink.name} plays: it will howl"
-    if source.virtual or sink.virtual:
-        return None
-    worn = ("headphone", "headset", "airpods", "earphone", "buds", "hands-free")
-    if any(word in f"{sink.name} {sink.port}".lower() for word in worn):
+    if source.virtual or source.monitor_of or sink.virtual or sink.worn:
         return None
     speaker = "speaker" in f"{sink.name} {sink.port}".lower()
     if (speaker and _maker(source) == _maker(sink)) or source.name == sink.name:
@@ -252,15 +332,14 @@ class End:
         """Whether the device opens at that rate."""
         if not LOWEST_RATE_HZ <= sample_rate <= HIGHEST_RATE_HZ:
             return False
+        if self.device.pulse is not None:  # the server converts
+            return True
         sd = portaudio()
         check = sd.check_input_settings if self.side == "input" else sd.check_output_settings
-        with routed(self.device, self.side):
-            try:
-                check(
-                    portaudio_index(self.device), self.channels, "float32", samplerate=sample_rate
-                )
-            except sd.PortAudioError:
-                return False
+        try:
+            check(self.device.portaudio, self.channels, "float32", samplerate=sample_rate)
+        except sd.PortAudioError:
+            return False
         return True
 
 
@@ -292,34 +371,17 @@ def _own_rate(end: End) -> int:
     raise DeviceError(f"{end.device.name} does not open: does another program use it?")
 
 
-def portaudio_index(device: Device) -> int:
-    """What PortAudio opens: for a device of the sound server, the way to the server."""
-    if device.pulse is None:
-        return device.index
-    sd = portaudio()
-    gateways = {facts["name"]: n for n, facts in enumerate(sd.query_devices())}
-    return next(gateways[name] for name in PULSE_GATEWAYS if name in gateways)
-
-
-@contextmanager
-def routed(device: Device, side: Side) -> Iterator[None]:
-    """The sound server connects a new stream to the device that these variables name."""
-    variable = "PULSE_SOURCE" if side == "input" else "PULSE_SINK"
-    before = os.environ.get(variable)
-    if device.pulse is not None:
-        os.environ[variable] = device.pulse
-    try:
-        yield
-    finally:
-        if device.pulse is not None:
-            if before is None:
-                del os.environ[variable]
-            else:
-                os.environ[variable] = before
-
-
 def refresh() -> None:
-    """Have PortAudio look again which devices there are: it does so only when it starts."""
+    """Have PortAudio look again which devices there are: it does so only when it starts.
+
+    Raises
+    ------
+    DeviceError
+        It cannot start again.
+    """
     sd = portaudio()
     sd._terminate()
-    sd._initialize()
+    try:
+        sd._initialize()
+    except sd.PortAudioError as error:
+        raise DeviceError(_cannot_start(error)) from None

@@ -14,7 +14,7 @@ from ..enhancement.engines import Engine
 from ..enhancement.enhancer import Enhancer
 from ..errors import DeviceError, UserError
 from ..signals import Samples
-from .devices import Device, End, Side, behind, find, list_devices, portaudio
+from .devices import Device, End, Side, find, list_devices, portaudio
 from .worker import Pair
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -82,8 +82,7 @@ def _default(listed: list[Device], side: Side) -> Finding:
         device = find(listed, None, side)
     except DeviceError as error:
         return Finding(f"default {side}", "failed", str(error))
-    meant = behind(listed, device, side)
-    return Finding(f"default {side}", "ok", f"{meant.index} {meant.name}, {meant.host}")
+    return Finding(f"default {side}", "ok", f"{device.index} {device.name}, {device.host}")
 
 
 def _rates(device: Device) -> Finding:

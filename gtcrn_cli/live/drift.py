@@ -134,19 +134,20 @@ class DriftControl:
     @property
     def lengthening(self) -> bool:
         """Whether what `lengthen` asked for is still going on."""
-        return self._owed_s > 0
+        return self._owed_s != 0
 
     def lengthen(self, by_s: float) -> None:
-        """Stretch the sound until so much more of it waits, then settle anew."""
+        """Stretch the sound until so much more of it waits (squeeze, if negative); then settle."""
         self._owed_s = by_s
         self.settled = False
 
     def update(self, waiting_s: float, elapsed_s: float) -> float:
         """Count in how much sound waits now, `elapsed_s` after the last time: the correction."""
-        if self._owed_s > 0:
-            self.correction = _limited(self._learnt - MOST)
+        if self._owed_s != 0:
+            longer = self._owed_s > 0
+            self.correction = _limited(self._learnt + (-MOST if longer else MOST))
             self._owed_s -= (self._learnt - self.correction) * elapsed_s
-            if self._owed_s <= 0:
+            if longer != (self._owed_s > 0):
                 self.restart()
             return self.correction
         self._elapsed_s += elapsed_s

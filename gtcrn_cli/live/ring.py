@@ -126,6 +126,9 @@ class Player:
         How often it ran dry, and ran over.
     dropped
         Samples dropped before a start.
+    queued
+        Samples handed to the device, beyond the ring, that it had not played at `ring.touched_s`;
+        0 where nobody can tell.
     lowest
         The fewest samples that waited after a callback since somebody reset it to ``None``.
     """
@@ -141,6 +144,7 @@ class Player:
         self.underruns = 0
         self.overruns = 0
         self.dropped = 0
+        self.queued = 0
         self.lowest: int | None = None
         self._finishing = False
         self._fade_in = np.linspace(0, 1, fade, dtype=np.float32)[:, None]

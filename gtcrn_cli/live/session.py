@@ -165,7 +165,7 @@ class Session:
         """How it goes."""
         worker = self._worker
         assert worker is not None and self._enhancer is not None
-        mean_ms, p99_ms = worker.frame_times_ms()
+        mean_ms, p99_ms = worker.times.mean_and_p99_ms()
         silent = Meter()
         meter_in = silent if self._waiting else worker.meter_in
         meter_out = silent if self._waiting else worker.meter_out
@@ -185,8 +185,8 @@ class Session:
             p99_ms=p99_ms,
             hop_ms=1000 * self._enhancer.hop / pair.sample_rate,
             latency_ms=1000 * worker.latency_s,
-            headroom_ms=1000 * worker.headroom_s,
-            drift_ppm=1e6 * worker.drift.correction,
+            headroom_ms=1000 * worker.regulator.headroom_s,
+            drift_ppm=1e6 * worker.regulator.correction,
             strength=self.controls.settings.strength,
             bypass=self.controls.bypass,
             mute=self.controls.mute,
@@ -218,7 +218,7 @@ class Session:
         if enhancer is None or (enhancer.sample_rate, enhancer.channels) != shape:
             enhancer = Enhancer(self._engine, *shape, self.controls.settings)
         self._enhancer = enhancer
-        worker = Worker(pair, enhancer, self.controls)
+        worker = Worker(pair, enhancer, self.controls, self._note)
         if self._worker is not None and self._worker.recording is not None:
             recording = self._worker.recording
             if recording.shape == shape:

@@ -1,49 +1,52 @@
-"""Sound cards, through PortAudio: which there are, and a pair of streams between two of them.
+"""A pair of devices, open and running, and how it comes about: `SoundCard` finds and opens them.
 
-The input and the output are streams of their own, so that they can be different devices. Their
-callbacks only copy, into one `Ring` and out of another; what happens in between is the matter of
-`worker.Worker`.
+The input and the output are streams of their own, so that they can be different devices, each
+reached through the Linux sound server or through PortAudio. What carries the sound only copies,
+into one `Ring` and out of another; what happens in between is the matter of `worker.Worker`.
+
+Where the sound goes is decided here. A device that was named, or was the default at the start,
+stays the one: when it goes, there is silence until it is back. Only ``--follow-default`` moves on.
 """
 
 from __future__ import annotations
 
-import atexit
-import json
-import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..enhancement.stft import STFT
 from ..errors import DeviceError, UserError
-from ..signals import Samples
 from . import pulse
+from .buffers import (
+    KEPT_BLOCKS,
+    LOW_LATENCY_BLOCKS,
+    SERVER_BLOCKS,
+    Buffers,
+    plan_buffers,
+    plan_server_buffers,
+)
 from .devices import (
+    KIND_OF_SIDE,
     Device,
     End,
     Side,
     agree_on_rates,
-    behind,
     find,
     howl_risk,
-    list_devices,
-    portaudio,
-    portaudio_index,
+    portaudio_devices,
     refresh,
-    routed,
+    server_devices,
 )
+from .portaudio_streams import DefaultWatcher, PortAudioStreams, lowest_latency_s
 from .ring import Player, Ring
+from .server_streams import StreamPlan, Streams
 
 RING_S = 4.0
 MOST_WAITING_S = 0.25  # in either ring, beyond what has to wait there
 FADE_S = 0.005
-SILENT_S = 5.0  # without a callback for so long, a device is gone (a null sink may rest for 2 s)
-CLOSING_S = 5.0  # a driver that has not closed a stream by then never will
-WATCH_S = 2.0  # how often the default devices are looked at
-WATCHER = [sys.executable, "-c", f"from {__name__} import print_defaults; print_defaults()"]
+SILENT_S = 5.0  # without sound for so long, a device is gone (a null sink may rest for 2 s)
+BLOCK_S, LOW_LATENCY_BLOCK_S = 0.010, 0.005  # that PortAudio hands over at a time
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,20 @@ class Wanted:
         Play into a virtual microphone, made for the time (Linux).
     follow_default
         Move to another device when the system's default changes.
+    low_latency
+        As little delay as the devices allow, at the price of gaps on a busy machine.
     """
 
     input: str | None = None
     output: str | None = None
     sample_rate: int | None = None
-    block_ms: float = 10.0
+    block_ms: float | None = None
     latency_ms: float | None = None
     input_channels: int | None = None
     output_channels: int | None = None
     virtual_mic: bool = False
     follow_default: bool = False
+    low_latency: bool = False
 
 
 class Pair:
@@ -84,10 +90,10 @@ class Pair:
 
     Parameters
     ----------
-    listed
-        The devices that there are.
+    source, sink
+        The devices.
     wanted
-        Which of them, and how.
+        How to use them.
 
     Attributes
     ----------
@@ -107,12 +113,10 @@ class Pair:
         Faults that the driver reports.
     """
 
-    def __init__(self, listed: list[Device], wanted: Wanted) -> None:
-        self._sd = portaudio()
-        source, sink = find(listed, wanted.input, "input"), find(listed, wanted.output, "output")
-        meant = behind(listed, source, "input"), behind(listed, sink, "output")
-        self.names = (meant[0].name, meant[1].name)
-        self.notes = [risk] if (risk := howl_risk(*meant)) else []
+    def __init__(self, source: Device, sink: Device, wanted: Wanted) -> None:
+        self.source, self.sink = source, sink
+        self.names = (source.name, sink.name)
+        self.notes = [risk] if (risk := howl_risk(source, sink)) else []
         ends = (
             _end(source, "input", wanted.input_channels or 1),
             _end(sink, "output", wanted.output_channels or min(2, sink.outputs)),
@@ -121,29 +125,31 @@ class Pair:
         self.input = Ring(int(RING_S * self.sample_rate), ends[0].channels)
         enhanced = Ring(int(RING_S * self.output_rate), min(end.channels for end in ends))
         self.player = Player(enhanced, fade=int(FADE_S * self.output_rate))
-        self.device_xruns = 0
-        self.device_latency_s = [0.0, 0.0]
         self._arrived = threading.Event()
-        self._streams: list[Any] = []
-        buffers = self._plan(ends[1], wanted)
+        self._displaced: str | None = None
+        self._hop_s = STFT(self.sample_rate).hop / self.sample_rate
+        blocks_s = [_block_s(end.device, self._hop_s, wanted) for end in ends]
+        buffers = self._plan(ends[1], max(blocks_s), wanted)
+        self._server: Streams | None = None
+        self._portaudio: PortAudioStreams | None = None
+        self._started_s = self.now()
         try:
-            self._open(ends[0], wanted, max(_lowest_latency_s(ends[0]), buffers.input_s))
-            self._open(ends[1], wanted, buffers.device_s)
-            self._started_s = self.now()
-            for stream in self._streams:
-                stream.start()
-        except self._sd.PortAudioError as error:
+            self._open(ends, blocks_s, buffers)
+        except DeviceError as error:
             self.close()
-            reason = str(error).split(" [")[0]  # without PortAudio's number
-            raise DeviceError(f"cannot open {' and '.join(self.names)}: {reason}") from None
+            raise DeviceError(f"cannot open {' and '.join(self.names)}: {error}") from None
 
-    def _plan(self, sink: End, wanted: Wanted) -> Buffers:
+    def _plan(self, sink: End, block_s: float, wanted: Wanted) -> Buffers:
         """Say how much sound may wait where."""
-        block_s = wanted.block_ms / 1000
         latency_s = None if wanted.latency_ms is None else wanted.latency_ms / 1000
-        hop_s = STFT(self.sample_rate).hop / self.sample_rate
-        buffers = plan_buffers(block_s, hop_s, _lowest_latency_s(sink), latency_s)
-        if latency_s is not None and latency_s < buffers.latency_s - 0.001:
+        if sink.device.pulse is not None:
+            kept = LOW_LATENCY_BLOCKS if wanted.low_latency else KEPT_BLOCKS
+            buffers = plan_server_buffers(block_s, self._hop_s, kept, latency_s)
+        else:
+            if wanted.low_latency and latency_s is None:
+                latency_s = 0.0
+            buffers = plan_buffers(block_s, self._hop_s, lowest_latency_s(sink), latency_s)
+        if wanted.latency_ms is not None and buffers.latency_s > wanted.latency_ms / 1000 + 0.001:
             self.notes.append(
                 f"a latency of {wanted.latency_ms:.0f} ms cannot be had: "
                 f"{1000 * buffers.latency_s:.0f} ms is the least here (less with a smaller --block)"
@@ -155,33 +161,42 @@ class Pair:
         self.player.most = int((buffers.waiting_s + most_s) * self.output_rate)
         return buffers
 
-    def _open(self, end: End, wanted: Wanted, latency_s: float) -> None:
-        is_input = end.side == "input"
-        sample_rate = self.sample_rate if is_input else self.output_rate
-        with routed(end.device, end.side):
-            stream = (self._sd.InputStream if is_input else self._sd.OutputStream)(
-                sample_rate,
-                round(wanted.block_ms / 1000 * sample_rate),
-                portaudio_index(end.device),
-                end.channels,
-                "float32",
-                latency=latency_s,
-                callback=self._on_input if is_input else self._on_output,
+    def _open(self, ends: tuple[End, End], blocks_s: list[float], buffers: Buffers) -> None:
+        record = play = None
+        rates = (self.sample_rate, self.output_rate)
+        blocks = [round(block_s * rate) for block_s, rate in zip(blocks_s, rates, strict=True)]
+        source, sink = self.source, self.sink
+        if source.pulse is not None:
+            record = StreamPlan(source.pulse, source.name, rates[0], ends[0].channels, blocks[0])
+        if sink.pulse is not None:
+            kept = round(buffers.device_s * rates[1])
+            most = kept + 2 * self.player.start_at + 4 * blocks[1]
+            play = StreamPlan(
+                sink.pulse, sink.name, rates[1], ends[1].channels, blocks[1], kept, most
             )
-        self._streams.append(stream)
+        if record is None or play is None:
+            self._portaudio = PortAudioStreams(self.input, self.player, self._arrived)
+            if record is None:
+                self._portaudio.open_input(ends[0], rates[0], blocks[0], buffers.input_s)
+            if play is None:
+                self._portaudio.open_output(ends[1], rates[1], blocks[1], buffers.device_s)
+        if record is not None or play is not None:
+            self._server = Streams(record, play, self.input, self.player, self._arrived)
+        self._started_s = self.now()
+        if self._portaudio is not None:
+            self._portaudio.start()
 
-    def _on_input(self, block: Samples, count: int, times: Any, flags: Any) -> None:
-        self.input.write(block)
-        self.input.touched_s = self.now()
-        recorded_s = times.currentTime - times.inputBufferAdcTime - count / self.sample_rate
-        self.device_latency_s[0] = max(0.0, recorded_s)
-        self.device_xruns += bool(flags.input_overflow)
-        self._arrived.set()
+    @property
+    def device_latency_s(self) -> list[float]:
+        """Of the input and the output, as the driver tells."""
+        parts = [part for part in (self._server, self._portaudio) if part is not None]
+        return [sum(part.latency_s[side] for part in parts) for side in (0, 1)]
 
-    def _on_output(self, block: Samples, count: int, times: Any, flags: Any) -> None:
-        self.player.play(block, self.now())
-        self.device_latency_s[1] = max(0.0, times.outputBufferDacTime - times.currentTime)
-        self.device_xruns += bool(flags.output_underflow)
+    @property
+    def device_xruns(self) -> int:
+        """Faults that the driver reports."""
+        parts = [part for part in (self._server, self._portaudio) if part is not None]
+        return sum(part.xruns for part in parts)
 
     def now(self) -> float:
         """Seconds of the clock that `Ring.touched_s` is told in."""
@@ -192,18 +207,44 @@ class Pair:
         self._arrived.wait(timeout_s)
         self._arrived.clear()
 
+    def wake(self) -> None:
+        """Something waits for the output."""
+        if self._server is not None:
+            self._server.wake()
+
+    def silence(self, why: str) -> None:
+        """Play nothing any more: the sound would go where it was not asked for."""
+        if self._displaced is None:
+            self._displaced = why
+            if self._server is not None:
+                self._server.silence()
+
+    def look(self, seen: pulse.Snapshot) -> None:
+        """See what has become of the output: unplugged headphones turn it into a loudspeaker."""
+        device = seen.find(self.sink.pulse or "", "sink")
+        if device is not None and is_louder(self.sink, device):
+            self.silence(
+                f"{self.sink.port_description} was unplugged "
+                f"(it would go on with {device.port_description})"
+            )
+
     def problem(self) -> str | None:
         """What has become of the devices; None while all is well."""
+        if self._displaced is not None:
+            return self._displaced
+        if self._server is not None and (why := self._server.failure) is not None:
+            return why
         now = self.now()
-        for name, stream, ring in zip(
-            self.names, self._streams, (self.input, self.player.ring), strict=True
-        ):
-            try:
-                active = stream.active
-            except self._sd.PortAudioError:
-                active = False
-            if not active or now - max(self._started_s, ring.touched_s) > SILENT_S:
-                return f"{name} is gone"
+        silent = [
+            now - max(self._started_s, ring.touched_s) > SILENT_S
+            for ring in (self.input, self.player.ring)
+        ]
+        if self._server is not None and all(silent):
+            return "the sound server does not answer"
+        closed = self._portaudio.closed if self._portaudio is not None else [False, False]
+        for side in (0, 1):
+            if closed[side] or silent[side]:
+                return f"{self.names[side]} is gone"
         return None
 
     def close(self) -> None:
@@ -214,86 +255,25 @@ class Pair:
         UserError
             A driver hangs; nothing can be opened any more in this process.
         """
-
-        def close_all() -> None:
-            for stream in self._streams:
-                with suppress(self._sd.PortAudioError):
-                    stream.close()
-
-        closing = threading.Thread(target=close_all, daemon=True)
-        closing.start()
-        closing.join(CLOSING_S)
-        if closing.is_alive():
-            atexit.unregister(self._sd._exit_handler)  # it would hang likewise
-            raise HangingError(f"the driver of {' or '.join(self.names)} hangs: start again")
+        for part in (self._server, self._portaudio):
+            if part is not None:
+                part.close()
 
 
-class HangingError(UserError):
-    """A driver does not come back; only a new process can use it again."""
+def is_louder(before: Device, now: pulse.PulseDevice) -> bool:
+    """Whether the output `before` was heard by its user alone, or is another, and is not now."""
+    if not before.port or now.port == before.port:
+        return False
+    return not replace(before, port=now.port, port_description=now.port_description, name="").worn
 
 
-@dataclass(frozen=True)
-class Buffers:
-    """How much sound waits where, in seconds.
-
-    Attributes
-    ----------
-    input_s
-        At most, in the input device's own buffer; usually nothing is.
-    device_s
-        In the output device's own buffer.
-    waiting_s
-        In the ring before the output, when it starts.
-    spare_s
-        How much of that is left after the worst that is usual.
-    latency_s
-        From microphone to speaker, all in all.
-    """
-
-    input_s: float
-    device_s: float
-    waiting_s: float
-    spare_s: float
-    latency_s: float
-
-
-def plan_buffers(
-    block_s: float, hop_s: float, lowest_s: float, latency_s: float | None = None
-) -> Buffers:
-    """Buffers that are safe, or that make up the latency wanted.
-
-    A callback must find a block in the ring, also when the input came just too late to complete
-    a hop and was a block short of the next: a hop and two blocks. Two blocks more are for callbacks
-    and for us to be late ourselves; who wants less latency does without. What is wanted beyond is
-    shared by the ring, which covers for us, and the devices' buffers, which cover for callbacks.
-
-    Parameters
-    ----------
-    block_s, hop_s
-        How much a callback takes, and the Enhancer.
-    lowest_s
-        What the output device's driver calls its low latency.
-    latency_s
-        What the user wants, from microphone to speaker.
-    """
-    needed_s, spare_s = hop_s + 2 * block_s, 2 * block_s
-    device_s = max(2 * block_s, lowest_s)
-    # On the average the input waits for half of a block and of a hop; the Enhancer holds a hop.
-    total_s = (block_s + hop_s) / 2 + hop_s + needed_s + spare_s + device_s
-    extra_s = 0.0 if latency_s is None else max(latency_s - total_s, -spare_s)
-    more_s = max(0.0, extra_s)
-    return Buffers(
-        input_s=(5 * block_s) + 0.2 * more_s,  # drivers hand it over in quarters: 5 % on average
-        device_s=device_s + 0.45 * more_s,
-        waiting_s=needed_s + spare_s + (0.5 * more_s if extra_s > 0 else extra_s),
-        spare_s=spare_s + min(0.0, extra_s),
-        latency_s=total_s + extra_s,
-    )
-
-
-def _lowest_latency_s(end: End) -> float:
-    facts = portaudio().query_devices(portaudio_index(end.device))
-    return float(facts[f"default_low_{end.side}_latency"])
+def _block_s(device: Device, hop_s: float, wanted: Wanted) -> float:
+    if wanted.block_ms is not None:
+        return wanted.block_ms / 1000
+    if device.pulse is not None:
+        blocks = SERVER_BLOCKS["PipeWire"] if wanted.low_latency else SERVER_BLOCKS[device.host]
+        return hop_s / blocks
+    return LOW_LATENCY_BLOCK_S if wanted.low_latency else BLOCK_S
 
 
 def _end(device: Device, side: Side, channels: int) -> End:
@@ -310,9 +290,12 @@ class SoundCard:
     def __init__(self, wanted: Wanted) -> None:
         output = pulse.VIRTUAL_SINK if wanted.virtual_mic else wanted.output
         self._wanted = replace(wanted, output=output)
-        self._modules: list[str] = []
+        self._chosen: dict[Side, Device] = {}
+        self._pair: Pair | None = None
+        self._owner = False
+        self._watcher: pulse.Watcher | None = None
         self._defaults: DefaultWatcher | None = None
-        self._opened_before = False
+        self._portaudio_used = False
 
     def open(self) -> Pair:
         """Open both devices.
@@ -322,80 +305,111 @@ class SoundCard:
         DeviceError
             One is not there, or does not open.
         """
+        self._pair = None
         if self._wanted.virtual_mic:
-            self._modules = pulse.add_virtual_microphone() or self._modules
-        if self._wanted.follow_default and self._defaults is None:
+            self._claim_virtual_microphone()
+        listed = server_devices()
+        if listed and self._watcher is None:
+            self._watcher = pulse.Watcher(pulse.ASKING, self._changed)
+        source = self._choose("input", listed)
+        sink = self._choose("output", listed)
+        if source.monitor_of and source.monitor_of == sink.pulse:
+            raise DeviceError(
+                f"{source.name} records what {sink.name} plays, in an endless circle: "
+                "choose another input or output"
+            )
+        if self._wanted.follow_default and not listed and self._defaults is None:
             self._defaults = DefaultWatcher()
-        if self._opened_before:
-            refresh()
-        self._opened_before = True
-        return Pair(list_devices(), self._wanted)
+        pair = Pair(source, sink, self._wanted)
+        self._chosen = {"input": source, "output": sink}
+        self._pair = pair
+        if self._watcher is not None and self._watcher.latest is not None:
+            self._changed(self._watcher.latest)  # it may have changed while the pair was opened
+        return pair
 
     def moved(self) -> bool:
         """Whether the system has another default device now, which we are to follow."""
-        return self._defaults is not None and self._defaults.changed()
+        if self._defaults is not None:
+            return self._defaults.changed()
+        watcher = self._watcher
+        if not self._wanted.follow_default or watcher is None or watcher.latest is None:
+            return False
+        for side, kind in KIND_OF_SIDE.items():
+            default = watcher.latest.default(kind)
+            if self._follows(side) and default and default.name != self._chosen[side].pulse:
+                return True
+        return False
 
     def close(self) -> None:
         """Undo what was set up around the streams."""
-        if self._modules:  # but not what has got their numbers since, if the server was restarted
-            ours = pulse.virtual_microphone_modules()
-            pulse.remove_modules([number for number in self._modules if number in ours])
-        if self._defaults is not None:
-            self._defaults.close()
+        if self._owner:
+            with suppress(DeviceError):  # without a server that answers there is none any more
+                pulse.remove_virtual_microphone()
+        for watcher in (self._watcher, self._defaults):
+            if watcher is not None:
+                watcher.close()
+
+    def _claim_virtual_microphone(self) -> None:
+        """Make it if it is not there, unless another process plays into it."""
+        if self._watcher is None:
+            self._watcher = pulse.Watcher(pulse.OWNER, self._changed)
+        if (rival := self._watcher.rival()) is not None:
+            raise DeviceError(
+                f"the virtual microphone is taken by another 'gtcrn live' (process {rival}): "
+                "end that first"
+            )
+        self._owner = True
+        pulse.add_virtual_microphone()
+
+    def _follows(self, side: Side) -> bool:
+        return self._wanted.follow_default and self._name(side) is None
+
+    def _name(self, side: Side) -> str | None:
+        return self._wanted.input if side == "input" else self._wanted.output
+
+    def _choose(self, side: Side, listed: list[Device]) -> Device:
+        """The device to open now: the one chosen before, if there was one and we do not follow."""
+        chosen = self._chosen.get(side)
+        if chosen is None or self._follows(side):
+            return self._find(side, listed)
+        if chosen.pulse is None:
+            listed = self._with_portaudio(listed)
+        for device in listed:
+            if device.identity == chosen.identity and device.channels(side):
+                if device.pulse is not None and side == "output" and _is_other_port(chosen, device):
+                    raise DeviceError(f"{chosen.port_description} is not plugged in")
+                return device
+        raise DeviceError(f"{chosen.name} is not there")
+
+    def _find(self, side: Side, listed: list[Device]) -> Device:
+        wanted = self._name(side)
+        if side == "output" and self._wanted.virtual_mic:  # by its exact name
+            for device in listed:
+                if device.pulse == wanted and device.outputs:
+                    return device
+        if listed:
+            try:
+                return find(listed, wanted, side)
+            except DeviceError:
+                # It may be one that only PortAudio knows, but not a default.
+                if wanted is None or (wanted.isdecimal() and int(wanted) < len(listed)):
+                    raise
+                if any(wanted in (d.name, d.pulse) for d in listed):
+                    raise
+        return find(self._with_portaudio(listed), wanted, side)
+
+    def _with_portaudio(self, listed: list[Device]) -> list[Device]:
+        if self._portaudio_used:
+            refresh()
+        self._portaudio_used = True
+        return listed + portaudio_devices(listed)
+
+    def _changed(self, seen: pulse.Snapshot) -> None:
+        """Called by the watcher when the server's devices have changed."""
+        pair = self._pair
+        if pair is not None and not self._wanted.follow_default:
+            pair.look(seen)
 
 
-class DefaultWatcher:
-    """Notices when the system's default devices change.
-
-    PortAudio looks at the system only when it starts, which it cannot while streams are open. So a
-    process of its own looks, and prints what it sees.
-    """
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            WATCHER,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._seen: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._seen.append(line)
-
-    def changed(self) -> bool:
-        """Whether the defaults are others than at the last call that said so."""
-        seen = list(self._seen)
-        if len(seen) < 2:
-            return False
-        self._seen[: len(seen) - 1] = []
-        return any(line != seen[0] for line in seen)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.terminate()
-        self._process.wait()
-
-
-def print_defaults() -> None:
-    """For ever print the names of the default devices, a line each time."""
-    sd = portaudio()
-    while True:
-        refresh()
-        names = [_name_of_default(sd, side) for side in ("input", "output")]
-        try:
-            print(json.dumps(names), flush=True)
-        except BrokenPipeError:
-            return
-        time.sleep(WATCH_S)
-
-
-def _name_of_default(sd: Any, side: Side) -> str:
-    try:
-        return sd.query_devices(kind=side)["name"]
-    except (sd.PortAudioError, ValueError):
-        return ""
+def _is_other_port(before: Device, now: Device) -> bool:
+    return bool(before.port) and now.port != before.port and not replace(now, name="").worn

@@ -15,6 +15,7 @@ METER_S = 0.3  # time constant of the level meters
 REMOVED_S = 1.0  # and of "dB removed", which is about noise, not about syllables
 HOLD_S = 1.5  # how long a peak is held
 FALL_DB_S = 20.0  # and how fast it falls then
+TIMED_FRAMES = 4096  # of which the 99th percentile is told: the last minute
 
 
 @dataclass
@@ -70,6 +71,32 @@ class Counters:
     def __sub__(self, other: Counters) -> Counters:
         mine, theirs = asdict(self), asdict(other)
         return Counters(**{name: mine[name] - theirs[name] for name in mine})
+
+
+class Times:
+    """How long the last frames took.
+
+    Attributes
+    ----------
+    frames
+        How many there were in all.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._seconds = np.zeros(TIMED_FRAMES)
+
+    def add(self, seconds: float) -> None:
+        """Count in a frame."""
+        self._seconds[self.frames % TIMED_FRAMES] = seconds
+        self.frames += 1
+
+    def mean_and_p99_ms(self) -> tuple[float, float]:
+        """The mean and the 99th percentile; 0 without a frame."""
+        seconds = self._seconds[: min(self.frames, TIMED_FRAMES)]
+        if not len(seconds):
+            return 0.0, 0.0
+        return 1000 * float(seconds.mean()), 1000 * float(np.percentile(seconds, 99))
 
 
 class Meter:

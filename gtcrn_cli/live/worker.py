@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import replace
 from typing import Protocol
@@ -11,16 +10,19 @@ import numpy as np
 
 from ..enhancement.enhancer import Enhancer
 from ..signals import Samples
-from .drift import DEAD_ZONE_S, DriftControl, Resampler
-from .recording import Recording
+from .drift import Resampler
+from .fades import Mute, Splicer
+from .recording import Note, Recording
+from .regulator import Regulator
 from .ring import Player, Ring
-from .status import Controls, Counters, Meter
+from .status import Controls, Counters, Meter, Times
 
 SPLICE_S = 0.005  # cross-fade where input was dropped
-TIMED_FRAMES = 4096  # of which the 99th percentile is told: the last minute
-HEADROOM_S = 1.0  # how often the least that waited for the output is noted
-MOST_LENGTHENED = 3  # times the headroom that was planned: that much delay a jittery system may add
 START_S = 3.0  # devices start in bursts and pauses: what that costs is not counted as a fault
+
+
+def _nobody(text: str) -> None:
+    """Takes a note that nobody reads."""
 
 
 class Pair(Protocol):
@@ -33,8 +35,16 @@ class Pair(Protocol):
     output_rate: int
     names: tuple[str, str]
     notes: list[str]
-    device_latency_s: list[float]
-    device_xruns: int
+
+    @property
+    def device_latency_s(self) -> list[float]:
+        """Of the input and the output, as the driver tells."""
+        ...
+
+    @property
+    def device_xruns(self) -> int:
+        """Faults that the driver reports."""
+        ...
 
     def now(self) -> float:
         """Seconds, of any origin."""
@@ -42,6 +52,10 @@ class Pair(Protocol):
 
     def wait(self, timeout_s: float) -> None:
         """Until input has come, or the time is up."""
+        ...
+
+    def wake(self) -> None:
+        """Say that something waits for the output, if it does not look for itself."""
         ...
 
     def problem(self) -> str | None:
@@ -83,74 +97,71 @@ class Worker:
         Of the input's rate, and as many channels as the player's ring.
     controls
         What the user can turn.
+    note
+        Told when the delay has to change.
     """
 
-    def __init__(self, pair: Pair, enhancer: Enhancer, controls: Controls) -> None:
+    def __init__(
+        self, pair: Pair, enhancer: Enhancer, controls: Controls, note: Note = _nobody
+    ) -> None:
         self.pair = pair
-        self.drift = DriftControl()
         self.recording: Recording | None = None
         self.meter_in, self.meter_out = Meter(), Meter()
-        self.latency_s = 0.0
         self._enhancer = enhancer
         self._controls = controls
         self._hop = enhancer.hop
         self._hop_s = enhancer.hop / pair.sample_rate
+        self.regulator = Regulator(pair, self._hop_s, note)
         self._resampler = Resampler(enhancer.channels)
         self._converter = None
         if pair.output_rate != pair.sample_rate:
             self._converter = RateConverter(pair.sample_rate, pair.output_rate, enhancer.channels)
         self._ahead = 0  # samples in the enhancer
-        self._gain = np.float32(1)
-        splice = int(SPLICE_S * pair.sample_rate)
-        self._splice = np.linspace(0, 1, splice, dtype=np.float32)[:, None]
-        self._recent = np.zeros((len(self._splice), enhancer.channels), np.float32)
-        self._overruns = self._dropped = self._late = self._frames = 0
-        self._times_s = np.zeros(TIMED_FRAMES)
-        self._regulated_s = self._opened_s = pair.now()
-        self._faults = 0
-        self.headroom_s = 0.0
-        self._looked_s = pair.now()
-        self._least_s = math.inf  # of the headroom, since the control began to settle
-        self._lengthened_s = 0.0
+        self._splicer = Splicer(int(SPLICE_S * pair.sample_rate), enhancer.channels)
+        self._mute = Mute()
+        self._overruns = self._dropped = self._late = 0
+        self.times = Times()
+        self._opened_s = pair.now()
         self._before: Counters | None = None  # what was counted while the devices started
+
+    @property
+    def latency_s(self) -> float:
+        """From microphone to speaker, as far as the drivers tell."""
+        return self.regulator.latency_s
 
     def step(self) -> bool:
         """Carry one hop, if so much has come: whether it had."""
         ring, player = self.pair.input, self.pair.player
-        spliced = False
-        if ring.fill > self.pair.most_input:
-            dropped = ring.trim(2 * self._hop)
-            spliced = True
+        spliced = ring.fill > self.pair.most_input
+        if spliced:
+            self._dropped += ring.trim(2 * self._hop)
             self._overruns += 1
-            self._dropped += dropped
         if ring.fill < self._hop:
             return False
         start = time.perf_counter()
-        noisy = self._mixed(ring.take(self._hop))
-        if spliced:
-            # Mirrored, the end of the old goes on with the value that it ended on.
-            length = len(self._splice)
-            noisy[:length] *= self._splice
-            noisy[:length] += self._recent[::-1] * (1 - self._splice)
-        self._recent = noisy[-len(self._splice) :]
-
+        noisy = self._splicer.push(self._mixed(ring.take(self._hop)), spliced)
         self._enhancer.settings = self._controls.effective
-        enhanced = self._enhancer.push(noisy)
-        enhanced = self._faded(enhanced)
+        enhanced = self._mute.push(self._enhancer.push(noisy), self._controls.mute)
+        ahead, self._ahead = self._ahead, self._ahead + len(noisy) - len(enhanced)
+        paced = self._resampler.push(enhanced, self.regulator.correction)
+        player.ring.write(self._converter.push(paced) if self._converter else paced)
+        self.pair.wake()  # before all that can wait
         self.meter_in.add(noisy, self._hop_s)
         self.meter_out.add(enhanced, self._hop_s)
-        self._record(noisy, enhanced)
-        self._ahead += len(noisy) - len(enhanced)
-        paced = self._resampler.push(enhanced, self.drift.correction)
-        player.ring.write(self._converter.push(paced) if self._converter else paced)
-        self._regulate()
+        self._record(noisy, enhanced, ahead)
+        self.regulator.update(self._held_s(), self._overruns)
         self._count(time.perf_counter() - start)
         return True
+
+    def _held_s(self) -> float:
+        """How much sound is in here, between the two rings."""
+        held_s = (self._ahead + self._resampler.pending) / self.pair.sample_rate
+        return held_s + (self._converter.delay_s if self._converter is not None else 0.0)
 
     def end(self) -> None:
         """The pair is done with: give a recording the rest, and leave the Enhancer fresh."""
         rest = self._enhancer.flush()
-        self._record(rest[:0], rest)
+        self._record(rest[:0], rest, self._ahead)
         self._ahead = 0
 
     @property
@@ -166,82 +177,22 @@ class Worker:
             self._dropped + player.dropped,
             self._late,
             self.pair.device_xruns,
-            self._frames,
+            self.times.frames,
         )
-
-    def frame_times_ms(self) -> tuple[float, float]:
-        """The mean and the 99th percentile of the last frames, through all of `step`."""
-        times = self._times_s[: min(self._frames, TIMED_FRAMES)]
-        if not len(times):
-            return 0.0, 0.0
-        return 1000 * float(times.mean()), 1000 * float(np.percentile(times, 99))
 
     def _mixed(self, block: Samples) -> Samples:
         if block.shape[1] == self._enhancer.channels:
             return block
         return block.mean(axis=1, keepdims=True)
 
-    def _faded(self, block: Samples) -> Samples:
-        """Mute, or unmute, over the length of the block."""
-        wanted = np.float32(0 if self._controls.mute else 1)
-        if self._gain == wanted:
-            return block if wanted else np.zeros_like(block)
-        ramp = np.linspace(self._gain, wanted, len(block), dtype=np.float32)[:, None]
-        self._gain = wanted if len(block) else self._gain
-        return block * ramp
-
-    def _record(self, noisy: Samples, enhanced: Samples) -> None:
+    def _record(self, noisy: Samples, enhanced: Samples, ahead: int) -> None:
         recording = self.recording
-        if recording is not None and not recording.add(noisy, enhanced, self._ahead):
+        if recording is not None and not recording.add(noisy, enhanced, ahead):
             self.recording = None
             recording.finish()
 
-    def _regulate(self) -> None:
-        """Measure how much sound is on its way, and have it stay so much."""
-        pair = self.pair
-        now = pair.now()
-        rate, output_rate = pair.sample_rate, pair.output_rate
-        elapsed, self._regulated_s = now - self._regulated_s, now
-        player = pair.player
-        faults = player.underruns + player.overruns + self._overruns
-        if faults != self._faults or not player.playing:
-            self._faults = faults
-            self._least_s = math.inf
-            self.drift.restart()
-            return
-        self._look_at_headroom(now)
-        # Between two callbacks the devices go on: what they have recorded and played meanwhile.
-        recorded_s = min(now - pair.input.touched_s, 2 * self._hop_s)
-        played_s = min(now - player.ring.touched_s, 2 * self._hop_s)
-        held_s = (pair.input.fill + self._ahead + self._resampler.pending) / rate
-        waiting_s = held_s + player.ring.fill / output_rate + recorded_s - played_s
-        if self._converter is not None:
-            waiting_s += self._converter.delay_s
-        settled = self.drift.settled
-        self.drift.update(waiting_s, elapsed)
-        if self.drift.settled and not settled:
-            self._secure()
-        self.latency_s = self.drift.waiting_s + sum(pair.device_latency_s)
-
-    def _secure(self) -> None:
-        """If less is left in the worst case than should be, have more wait; but not ever more."""
-        spare_s = self.pair.player.spare / self.pair.output_rate
-        missing_s = min(spare_s - self._least_s, MOST_LENGTHENED * spare_s - self._lengthened_s)
-        if missing_s > DEAD_ZONE_S:
-            self._lengthened_s += missing_s
-            self.drift.lengthen(missing_s)
-
-    def _look_at_headroom(self, now: float) -> None:
-        player = self.pair.player
-        if now - self._looked_s > HEADROOM_S and player.lowest is not None:
-            self.headroom_s = player.lowest / self.pair.output_rate
-            lengthening = self.drift.lengthening
-            self._least_s = math.inf if lengthening else min(self._least_s, self.headroom_s)
-            self._looked_s, player.lowest = now, None
-
     def _count(self, seconds: float) -> None:
-        self._times_s[self._frames % TIMED_FRAMES] = seconds
-        self._frames += 1
+        self.times.add(seconds)
         self._late += seconds > self._hop_s
         if self._before is None and self.pair.now() - self._opened_s > START_S:
             self._before = replace(self._counted(), frames=0)

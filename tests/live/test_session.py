@@ -88,7 +88,7 @@ def test_eight_hours_between_clocks_200_ppm_apart():
         run(worker, 60)
         least_s, most_s = min(least_s, worker.latency_s), max(most_s, worker.latency_s)
     assert pair.now() > 8 * 3600
-    assert worker.drift.correction == pytest.approx(200e-6, rel=0.1)
+    assert worker.regulator.correction == pytest.approx(200e-6, rel=0.1)
     assert before_s - 0.015 < least_s <= most_s < before_s + 0.015
     counters = worker.counters - before
     assert (counters.underruns, counters.overruns, counters.dropped) == (0, 0, 0)
@@ -101,7 +101,7 @@ def test_drift_is_corrected_without_a_click(drift: float):
     worker = worker_of(pair)
     run(worker, 120)
     played = pair.output()
-    assert worker.drift.correction == pytest.approx(drift, rel=0.3)
+    assert worker.regulator.correction == pytest.approx(drift, rel=0.3)
     assert worker.counters.underruns + worker.counters.overruns == 0
     steady = played[2 * RATE :]
     assert steepest(steady) < 0.5 * RISE * 1.05
@@ -165,7 +165,7 @@ def test_a_jittery_worker_gets_more_headroom_but_not_ever_more():
         least_s = np.inf
         for _ in range(seconds):
             run(worker, 1)
-            least_s = min(least_s, worker.headroom_s)
+            least_s = min(least_s, worker.regulator.headroom_s)
         return least_s
 
     run(worker, 5)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from gtcrn_cli.errors import DeviceError
+from gtcrn_cli.live.buffers import plan_buffers
 from gtcrn_cli.live.ring import Player, Ring
-from gtcrn_cli.live.soundcard import FADE_S, MOST_WAITING_S, RING_S, plan_buffers
+from gtcrn_cli.live.soundcard import FADE_S, MOST_WAITING_S, RING_S
 
 Signal = Callable[[np.ndarray], np.ndarray]  # at these sample numbers
 
@@ -92,6 +93,9 @@ class SimulatedPair:
         self.advance(self._next_s[0])
         if self._stalls and self._now_s >= self._stalls[0][0]:
             self.advance(self._now_s + self._stalls.pop(0)[1])
+
+    def wake(self) -> None:
+        """Its output looks for itself."""
 
     def problem(self) -> str | None:
         return "the simulated microphone is gone" if self._now_s >= self._ends_s else None

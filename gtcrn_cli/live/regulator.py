@@ -1,0 +1,134 @@
+"""Keeps the delay between two devices what it should be: constant, and no longer than need be."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from .drift import DEAD_ZONE_S, DriftControl
+from .recording import Note
+
+if TYPE_CHECKING:
+    from .worker import Pair
+
+HEADROOM_S = 1.0  # how often the least that waited for the output is noted
+CALM_S = 60.0  # for so long nothing must have come close before a delay that was added goes again
+MOST_LENGTHENED = 3  # times the headroom that was planned: that much delay a jittery system may add
+STARTING_S = 3.0  # devices start in bursts and pauses: what runs dry then says nothing
+LEAST_SPARE_S = 0.005  # what is planned for at least, in that reckoning
+
+
+class Regulator:
+    """Measures how much sound is on its way, and has it stay so much.
+
+    Where a machine is held up so that less is left in the worst case than was planned, the sound is
+    stretched, inaudibly, until more waits; once it has been calm for a while it is squeezed again.
+
+    Parameters
+    ----------
+    pair
+        The devices.
+    hop_s
+        How long a hop lasts.
+    note
+        Told when the delay changes.
+
+    Attributes
+    ----------
+    drift
+        What it regulates with.
+    latency_s
+        From microphone to speaker, as far as the drivers tell.
+    headroom_s
+        The least that waited for the output in the last second.
+    """
+
+    def __init__(self, pair: Pair, hop_s: float, note: Note) -> None:
+        self.drift = DriftControl()
+        self.latency_s = 0.0
+        self.headroom_s = 0.0
+        self._pair = pair
+        self._hop_s = hop_s
+        self._note = note
+        self._regulated_s = self._looked_s = self._calm_since_s = pair.now()
+        self._started_s = pair.now()
+        self._faults = 0
+        self._underruns = 0
+        self._least_s = math.inf  # of the headroom, since the control began to settle
+        self._lengthened_s = 0.0
+
+    @property
+    def correction(self) -> float:
+        """For `Resampler.push`."""
+        return self.drift.correction
+
+    def update(self, held_s: float, overruns: int) -> None:
+        """After each hop: measure, and correct.
+
+        Parameters
+        ----------
+        held_s
+            How much sound is between the two rings.
+        overruns
+            How often input had to be dropped so far.
+        """
+        pair = self._pair
+        now = pair.now()
+        elapsed, self._regulated_s = now - self._regulated_s, now
+        player = pair.player
+        faults = player.underruns + player.overruns + overruns
+        if faults != self._faults or not player.playing:
+            ran_dry, self._underruns = player.underruns != self._underruns, player.underruns
+            self._faults = faults
+            started = now - self._started_s > STARTING_S
+            self._least_s = 0.0 if ran_dry and started else math.inf
+            self.drift.restart()
+            return
+        self._look_at_headroom(now)
+        # Between two callbacks the devices go on: what they have recorded and played meanwhile.
+        recorded_s = min(now - pair.input.touched_s, 2 * self._hop_s)
+        played_s = min(now - player.ring.touched_s, 2 * self._hop_s)
+        waiting_s = held_s + pair.input.fill / pair.sample_rate + recorded_s - played_s
+        waiting_s += (player.ring.fill + player.queued) / pair.output_rate
+        settled = self.drift.settled
+        self.drift.update(waiting_s, elapsed)
+        if self.drift.settled:
+            if not settled:
+                self._calm_since_s = now
+                self._lengthen()
+            elif now - self._calm_since_s > CALM_S:
+                self._calm_since_s = now
+                self._shorten_or_lengthen()
+        self.latency_s = self.drift.waiting_s + sum(pair.device_latency_s)
+
+    def _spare_s(self) -> float:
+        return self._pair.player.spare / self._pair.output_rate
+
+    def _lengthen(self) -> None:
+        """If less is left in the worst case than should be, have more wait, up to a limit."""
+        spare_s = self._spare_s()
+        most_s = MOST_LENGTHENED * max(spare_s, LEAST_SPARE_S)
+        missing_s = min(spare_s - self._least_s, most_s - self._lengthened_s)
+        if missing_s > DEAD_ZONE_S:
+            self._change(missing_s, "this machine is held up at times: {} ms more delay")
+
+    def _shorten_or_lengthen(self) -> None:
+        excess_s = min(self._least_s - self._spare_s(), self._lengthened_s)
+        if DEAD_ZONE_S / 2 < excess_s < math.inf:
+            self._change(-excess_s, "this machine is calm again: {} ms less delay")
+        else:
+            self._lengthen()
+        self._least_s = math.inf
+
+    def _change(self, by_s: float, text: str) -> None:
+        self._lengthened_s += by_s
+        self.drift.lengthen(by_s)
+        self._note(text.format(round(abs(1000 * by_s))))
+
+    def _look_at_headroom(self, now: float) -> None:
+        player = self._pair.player
+        if now - self._looked_s > HEADROOM_S and player.lowest is not None:
+            self.headroom_s = player.lowest / self._pair.output_rate
+            lengthening = self.drift.lengthening
+            self._least_s = math.inf if lengthening else min(self._least_s, self.headroom_s)
+            self._looked_s, player.lowest = now, None

@@ -1,0 +1,373 @@
+"""Two streams of the Linux sound server, PulseAudio or PipeWire, that stay where they were put.
+
+Both are opened on a device by name and with the flag that forbids to move them. When that device
+goes, the server ends the stream: what is played cannot come out of another one, not even for the
+time that it takes to notice. One thread feeds both; it never waits for the server to answer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from ..errors import DeviceError
+from ..signals import Samples
+from .libpulse import (
+    CONTEXT_FAILED,
+    CONTEXT_READY,
+    FLOAT32LE,
+    NO_AUTOSPAWN,
+    PLAY_FLAGS,
+    RECORD_FLAGS,
+    STREAM_CREATING,
+    STREAM_READY,
+    WHATEVER,
+    BufferAttributes,
+    LibPulse,
+    SampleSpec,
+)
+from .ring import Player, Ring
+
+APPLICATION = "gtcrn live"
+OPENING_S = 4.0  # a server that has not opened a stream by then is treated as absent
+CLOSING_S = 1.5
+TICK_S = 0.1  # the longest wait for the server to say something
+TIMED_S = 0.5  # how often the server's own delay is looked at
+BYTES = 4  # of a sample of one channel
+
+
+@cache
+def libpulse() -> LibPulse:
+    """The library, loaded once.
+
+    Raises
+    ------
+    OSError
+        It is not installed.
+    """
+    return LibPulse()
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """One stream to open.
+
+    Attributes
+    ----------
+    device, name
+        The source or sink, for the server and for people.
+    sample_rate, channels
+        Of the samples handed over.
+    block
+        Samples that the server should hand over or ask for at a time.
+    kept
+        For an output: samples that should at least be with the server.
+    most
+        For an output: samples that may at most be with it.
+    """
+
+    device: str
+    name: str
+    sample_rate: int
+    channels: int
+    block: int
+    kept: int = 0
+    most: int = 0
+
+
+class Streams:
+    """A recording and a playing stream, fed from one thread.
+
+    Parameters
+    ----------
+    record, play
+        What to open; either may be ``None``.
+    input
+        Where what is recorded goes.
+    player
+        What fills what is played.
+    arrived
+        Set when input has come.
+
+    Raises
+    ------
+    DeviceError
+        The server does not answer or refuses.
+
+    Attributes
+    ----------
+    latency_s
+        Of the input and the output, as the server tells.
+    xruns
+        How often the server had nothing to play.
+    """
+
+    def __init__(
+        self,
+        record: StreamPlan | None,
+        play: StreamPlan | None,
+        input: Ring | None,
+        player: Player | None,
+        arrived: threading.Event,
+    ) -> None:
+        self._lib = libpulse()
+        self._plans = (record, play)
+        self._input, self._player, self._arrived = input, player, arrived
+        self.latency_s = [0.0, 0.0]
+        self.xruns = 0
+        self._silent = self._flushed = False
+        self._underflow = self._left = -1
+        self._data, self._size = ctypes.c_void_p(), ctypes.c_size_t()
+        if play is not None:
+            self._frame = BYTES * play.channels
+            self._low = play.block
+            self._length = play.most
+        self._failure: str | None = None
+        self._closing = False
+        self._opened = threading.Event()
+        self._context: int | None = None
+        self._streams: list[int | None] = [None, None]
+        self._timed_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="sound server", daemon=True)
+        self._loop: int | None = self._lib.mainloop_new()
+        self._freeing = threading.Lock()  # nobody may wake a loop that is freed
+        self._thread.start()
+        if not self._opened.wait(OPENING_S):
+            self.close()
+            raise DeviceError("the sound server does not answer")
+        if self._failure is not None:
+            self.close()
+            raise DeviceError(self._failure)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the streams have ended; None while they flow."""
+        return self._failure
+
+    def wake(self) -> None:
+        """Have a look at the player now: there is more to play."""
+        with self._freeing:
+            if self._loop is not None:
+                self._lib.mainloop_wakeup(self._loop)
+
+    def silence(self) -> None:
+        """Play nothing any more, not even what the server has already."""
+        self._silent = True
+        self.wake()
+
+    def close(self) -> None:
+        """End both streams. Does not wait for a server that does not answer."""
+        self._closing = True
+        self.wake()
+        self._thread.join(CLOSING_S)
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        lib = self._lib
+        loop = self._loop
+        assert loop is not None
+        try:
+            self._connect(loop)
+            while not self._closing and self._failure is None:
+                lib.mainloop_prepare(loop, round(1e6 * TICK_S))
+                lib.mainloop_poll(loop)
+                lib.mainloop_dispatch(loop)
+                self._turn()
+        except Exception as error:
+            self._fail(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._opened.set()
+            self._disconnect()
+            with self._freeing:
+                self._loop = None
+            lib.mainloop_free(loop)
+
+    def _connect(self, loop: int) -> None:
+        lib = self._lib
+        properties = lib.proplist_new()
+        for name, value in (
+            ("application.name", APPLICATION),
+            ("application.icon_name", "audio-input-microphone"),
+        ):
+            lib.proplist_sets(properties, name.encode(), value.encode())
+        self._context = lib.context_new_with_proplist(
+            lib.mainloop_get_api(loop), APPLICATION.encode(), properties
+        )
+        lib.proplist_free(properties)
+        if lib.context_connect(self._context, None, NO_AUTOSPAWN, None) < 0:
+            self._fail("no sound server")
+
+    def _turn(self) -> None:
+        """Do what there is to do after the server has said something, or has not."""
+        lib = self._lib
+        state = lib.context_get_state(self._context)
+        if state >= CONTEXT_FAILED:
+            self._fail("the sound server is gone")
+            return
+        if state != CONTEXT_READY:
+            return
+        if self._streams == [None, None]:
+            self._open()
+        states = [self._state(side) for side in (0, 1)]
+        for plan, state in zip(self._plans, states, strict=True):
+            if plan is not None and state > STREAM_READY:
+                opened = self._opened.is_set()
+                self._fail(f"{plan.name} is gone" if opened else f"{plan.name} is not there")
+                return
+        if STREAM_CREATING in states:
+            return
+        for plan, stream in zip(self._plans, self._streams, strict=True):
+            # The flag forbids it; but what is at stake is a voice on a loudspeaker.
+            if plan and lib.stream_get_device_name(stream) != plan.device.encode():
+                self._fail(f"the sound server moved us away from {plan.name}")
+                return
+        if not self._opened.is_set():
+            self._start()
+            self._opened.set()
+        self._capture()
+        self._play()
+        now = time.monotonic()
+        if now - self._timed_s > TIMED_S:
+            self._timed_s = now
+            self._look_at_latency()
+
+    def _state(self, side: int) -> int:
+        stream = self._streams[side]
+        return STREAM_READY if stream is None else int(self._lib.stream_get_state(stream))
+
+    def _start(self) -> None:
+        """Take what the server has made of our wishes."""
+        if self._streams[1] is not None:
+            attributes = self._lib.stream_get_buffer_attr(self._streams[1])[0]
+            self._length = attributes.tlength // self._frame
+            self._low = max(self._low, attributes.minreq // self._frame)
+
+    def _open(self) -> None:
+        lib = self._lib
+        for side, plan in enumerate(self._plans):
+            if plan is None:
+                continue
+            spec = SampleSpec(FLOAT32LE, plan.sample_rate, plan.channels)
+            stream = lib.stream_new(self._context, APPLICATION.encode(), ctypes.byref(spec), None)
+            size = BYTES * plan.channels
+            device = plan.device.encode()
+            if side == 0:
+                attributes = BufferAttributes(
+                    WHATEVER, WHATEVER, WHATEVER, WHATEVER, size * plan.block
+                )
+                lib.stream_connect_record(stream, device, ctypes.byref(attributes), RECORD_FLAGS)
+            else:
+                attributes = BufferAttributes(
+                    WHATEVER, size * plan.most, size * plan.block, size * plan.block, WHATEVER
+                )
+                lib.stream_connect_playback(
+                    stream, device, ctypes.byref(attributes), PLAY_FLAGS, None, None
+                )
+            self._streams[side] = stream
+
+    def _capture(self) -> None:
+        plan, stream, lib, ring = self._plans[0], self._streams[0], self._lib, self._input
+        if plan is None or ring is None:
+            return
+        came = False
+        while lib.stream_readable_size(stream):
+            lib.stream_peek(stream, ctypes.byref(self._data), ctypes.byref(self._size))
+            if not self._size.value:
+                break
+            if self._data.value is None:  # a hole: the server lost some
+                samples = np.zeros(self._size.value // BYTES, np.float32)
+                self.xruns += 1
+            else:
+                samples = np.frombuffer(
+                    ctypes.string_at(self._data.value, self._size.value), np.float32
+                )
+            ring.write(samples.reshape(-1, plan.channels))
+            lib.stream_drop(stream)
+            came = True
+        if came:
+            ring.touched_s = time.monotonic()
+            self._arrived.set()
+
+    def _play(self) -> None:
+        """Hand over all that is ready; silence, or a fade to it, if too little is."""
+        plan, player, lib = self._plans[1], self._player, self._lib
+        stream = self._streams[1]
+        if plan is None or player is None:
+            return
+        writable = lib.stream_writable_size(stream) // self._frame
+        if writable > self._length:  # an error, or a server that wants more than it said
+            return
+        queued = self._length - writable
+        now = time.monotonic()
+        if self._silent:
+            self._write(stream, np.zeros((max(0, plan.kept - queued), plan.channels), np.float32))
+            return
+        if not player.playing:
+            missing = plan.kept - queued
+            if missing > 0:
+                self._write(stream, np.zeros((missing, plan.channels), np.float32))
+                queued += missing
+            ready = min(player.ring.fill, player.start_at)
+            if ready < player.start_at or queued > plan.kept + self._low:
+                ready = 0
+        else:
+            ready = min(player.ring.fill, writable)
+            if queued + ready < self._low:
+                ready = max(self._low, plan.kept) - queued  # more than there is: it fades
+        if ready > 0:
+            out = np.empty((ready, plan.channels), np.float32)
+            player.play(out, now)
+            self._write(stream, out)
+            queued += ready
+        if writable != self._left:  # the server has played something
+            player.ring.touched_s = now
+        self._left = lib.stream_writable_size(stream) // self._frame
+        player.queued = queued
+        left = queued + (player.ring.fill if player.playing else 0) - self._low
+        if player.playing and (player.lowest is None or left < player.lowest):
+            player.lowest = left
+        underflow = lib.stream_get_underflow_index(stream)
+        if underflow != self._underflow:
+            self._underflow = underflow
+            self.xruns += 1
+
+    def _write(self, stream: int | None, out: Samples) -> None:
+        lib = self._lib
+        if self._silent and not self._flushed:
+            self._flushed = True
+            lib.operation_unref(lib.stream_flush(stream, None, None))
+        if out.size:
+            lib.stream_write(stream, out.ctypes.data, out.nbytes, None, 0, 0)
+
+    def _look_at_latency(self) -> None:
+        latency_us, negative = ctypes.c_uint64(), ctypes.c_int()
+        for side, stream in enumerate(self._streams):
+            if stream is None or self._lib.stream_get_latency(
+                stream, ctypes.byref(latency_us), ctypes.byref(negative)
+            ):
+                continue
+            latency_s = 0.0 if negative.value else latency_us.value / 1e6
+            if side == 1 and self._player is not None and self._plans[1] is not None:
+                latency_s -= self._player.queued / self._plans[1].sample_rate  # counted elsewhere
+            self.latency_s[side] = max(0.0, latency_s)
+
+    def _fail(self, why: str) -> None:
+        self._failure = why
+        self._opened.set()
+
+    def _disconnect(self) -> None:
+        lib = self._lib
+        for stream in self._streams:
+            if stream is not None:
+                lib.stream_disconnect(stream)
+                lib.stream_unref(stream)
+        if self._context is not None:
+            lib.context_disconnect(self._context)
+            lib.context_unref(self._context)
