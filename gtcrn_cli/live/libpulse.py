@@ -65,6 +65,7 @@ _IMMEDIATE: dict[str, tuple[Any, list[Any]]] = {
     "pa_mainloop_get_api": (c_void_p, [c_void_p]),
     "pa_mainloop_prepare": (c_int, [c_void_p, c_int]),
     "pa_mainloop_dispatch": (c_int, [c_void_p]),
+    "pa_mainloop_iterate": (c_int, [c_void_p, c_int, c_void_p]),
     "pa_mainloop_wakeup": (None, [c_void_p]),
     "pa_proplist_new": (c_void_p, []),
     "pa_proplist_sets": (c_int, [c_void_p, c_char_p, c_char_p]),

@@ -95,7 +95,7 @@ class Regulator:
         if self.drift.settled:
             if not settled:
                 self._calm_since_s = now
-                self._lengthen()
+                self._correct()
             elif now - self._calm_since_s > CALM_S:
                 self._calm_since_s = now
                 self._shorten_or_lengthen()
@@ -104,12 +104,18 @@ class Regulator:
     def _spare_s(self) -> float:
         return self._pair.player.spare / self._pair.output_rate
 
-    def _lengthen(self) -> None:
-        """If less is left in the worst case than should be, have more wait, up to a limit."""
+    def _correct(self) -> None:
+        """If less is left in the worst case than should be, have more wait, up to a limit.
+
+        Much more than should be is left over from a gap, and goes again.
+        """
         spare_s = self._spare_s()
         most_s = MOST_LENGTHENED * max(spare_s, LEAST_SPARE_S)
         missing_s = min(spare_s - self._least_s, most_s - self._lengthened_s)
-        if missing_s > DEAD_ZONE_S:
+        excess_s = self._least_s - spare_s - self._lengthened_s
+        if self._hop_s < excess_s < math.inf:  # left over from a gap
+            self.drift.lengthen(-excess_s)
+        elif missing_s > DEAD_ZONE_S:
             self._change(missing_s, "this machine is held up at times: {} ms more delay")
 
     def _shorten_or_lengthen(self) -> None:
@@ -117,7 +123,7 @@ class Regulator:
         if DEAD_ZONE_S / 2 < excess_s < math.inf:
             self._change(-excess_s, "this machine is calm again: {} ms less delay")
         else:
-            self._lengthen()
+            self._correct()
         self._least_s = math.inf
 
     def _change(self, by_s: float, text: str) -> None:

@@ -166,6 +166,12 @@ class Player:
             if self.lowest is None or self.ring.fill < self.lowest:
                 self.lowest = self.ring.fill
 
+    def ran_dry(self) -> None:
+        """The device has played silence where the ring's samples should have come."""
+        self.underruns += not self._finishing
+        self.playing = False
+        self._recent[:] = 0
+
     def finish(self) -> None:
         """No more is to come: running dry is no fault any more."""
         self._finishing = True

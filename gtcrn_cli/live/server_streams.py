@@ -36,6 +36,7 @@ from .ring import Player, Ring
 APPLICATION = "gtcrn live"
 OPENING_S = 4.0  # a server that has not opened a stream by then is treated as absent
 CLOSING_S = 1.5
+MOST_MESSAGES = 10_000  # at once
 TICK_S = 0.1  # the longest wait for the server to say something
 TIMED_S = 0.5  # how often the server's own delay is looked at
 BYTES = 4  # of a sample of one channel
@@ -178,6 +179,9 @@ class Streams:
                 lib.mainloop_prepare(loop, round(1e6 * TICK_S))
                 lib.mainloop_poll(loop)
                 lib.mainloop_dispatch(loop)
+                for _ in range(MOST_MESSAGES):  # all that it has said, or we act on old news
+                    if lib.mainloop_iterate(loop, 0, None) <= 0:
+                        break
                 self._turn()
         except Exception as error:
             self._fail(f"{type(error).__name__}: {error}")
@@ -309,6 +313,12 @@ class Streams:
         if self._silent:
             self._write(stream, np.zeros((max(0, plan.kept - queued), plan.channels), np.float32))
             return
+        underflow = lib.stream_get_underflow_index(stream)
+        if underflow != self._underflow:
+            self._underflow = underflow
+            self.xruns += player.playing
+        if player.playing and queued <= 0:
+            player.ran_dry()
         if not player.playing:
             missing = plan.kept - queued
             if missing > 0:
@@ -333,10 +343,6 @@ class Streams:
         left = queued + (player.ring.fill if player.playing else 0) - self._low
         if player.playing and (player.lowest is None or left < player.lowest):
             player.lowest = left
-        underflow = lib.stream_get_underflow_index(stream)
-        if underflow != self._underflow:
-            self._underflow = underflow
-            self.xruns += 1
 
     def _write(self, stream: int | None, out: Samples) -> None:
         lib = self._lib

@@ -155,6 +155,8 @@ class Pair:
                 f"{1000 * buffers.latency_s:.0f} ms is the least here (less with a smaller --block)"
             )
         most_s = max(MOST_WAITING_S, 4 * block_s)
+        if sink.device.pulse is not None:  # if more has come, the output has run dry meanwhile
+            most_s = self._hop_s + buffers.waiting_s + buffers.device_s + 2 * block_s
         self.most_input = int(most_s * self.sample_rate)
         self.player.start_at = int(buffers.waiting_s * self.output_rate)
         self.player.spare = int(buffers.spare_s * self.output_rate)

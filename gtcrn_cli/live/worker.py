@@ -132,9 +132,11 @@ class Worker:
     def step(self) -> bool:
         """Carry one hop, if so much has come: whether it had."""
         ring, player = self.pair.input, self.pair.player
-        spliced = ring.fill > self.pair.most_input
+        # What waits while nothing is played would only make the delay longer.
+        most = self.pair.most_input if player.playing else 2 * self._hop
+        spliced = ring.fill > most
         if spliced:
-            self._dropped += ring.trim(2 * self._hop)
+            self._dropped += ring.trim(self._hop)
             self._overruns += 1
         if ring.fill < self._hop:
             return False
