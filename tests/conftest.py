@@ -14,7 +14,7 @@ import soundfile
 import torch
 from hypothesis import settings
 from support.places import PROJECT, REFERENCE
-from support.sound_server import SoundServer, why_unavailable
+from support.sound_server import SERVERS, SoundServer
 
 from gtcrn_cli.network.checkpoint import Checkpoint, import_model, load_model
 
@@ -70,14 +70,25 @@ def published(request: pytest.FixtureRequest) -> tuple[Checkpoint, np.ndarray, n
     return checkpoint, noisy, enhanced
 
 
-@pytest.fixture(scope="session")
-def sound_server() -> Iterator[SoundServer]:
-    """A sound server of our own, without hardware."""
-    server = SoundServer()
+def _running(kind: type[SoundServer]) -> Iterator[SoundServer]:
+    server = kind()
     try:
-        reason = why_unavailable(server)
+        reason = server.why_unavailable()
         if reason is not None:
             pytest.skip(reason)
+        server.start()
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session", params=SERVERS, ids=lambda kind: kind.name)
+def _sound_server(request: pytest.FixtureRequest) -> Iterator[SoundServer]:
+    yield from _running(request.param)
+
+
+@pytest.fixture
+def sound_server(_sound_server: SoundServer) -> SoundServer:
+    """A sound server of our own, without hardware: PulseAudio, then PipeWire."""
+    _sound_server.reset()
+    return _sound_server

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from ..live.devices import Device
 
-
 WIDE = 1000
 
 
@@ -33,12 +32,15 @@ def devices(
     from rich.console import Console
     from rich.table import Table
 
+    from ..live.soundcard import expected_latency_ms
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("#", "in", "out", "rate"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("name", no_wrap=True)
-    for heading in ("host", ""):
-        table.add_column(heading, no_wrap=True)
+    table.add_column("host", no_wrap=True)
+    table.add_column("delay", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for device in listed:
         table.add_row(
             str(device.index),
@@ -47,6 +49,7 @@ def devices(
             str(device.sample_rate),
             _name(device),
             device.host,
+            f"{expected_latency_ms(device):.0f} ms",
             ", ".join(_marks(device)),
         )
     # Names are there to be copied: where the terminal is too narrow, it wraps whole lines.

@@ -29,7 +29,14 @@ class VirtualMic(str, Enum):
 def doctor(
     loopback: Annotated[
         bool,
-        typer.Option("--loopback", help="Play clicks and measure when the microphone hears them."),
+        typer.Option(
+            "--loopback",
+            help="Measure the delay with clicks: of all of gtcrn live between virtual devices, "
+            "or with --input and --output over your cable or through the air.",
+        ),
+    ] = False,
+    low_latency: Annotated[
+        bool, typer.Option("--low-latency", help="The same with 'gtcrn live --low-latency'.")
     ] = False,
     input_device: InputDevice = None,
     output_device: OutputDevice = None,
@@ -49,14 +56,25 @@ def doctor(
     if virtual_mic is not None:
         _set_up(virtual_mic)
         return
-    from ..live.doctor import examine, round_trip
+    from ..live.devices import server_devices
+    from ..live.doctor import examine, live_latency, round_trip
 
     def findings() -> Iterator[Finding]:
-        yield from examine(engine_of(model, engine, device))
-        if loopback:
-            from ..live.soundcard import SoundCard, Wanted
+        engine_used = engine_of(model, engine, device)
+        yield from examine(engine_used)
+        if not loopback:
+            return
+        from ..live.soundcard import SoundCard, Wanted
 
-            yield round_trip(SoundCard(Wanted(input_device, output_device, rate)).open())
+        wanted = Wanted(input_device, output_device, rate, low_latency=low_latency)
+        if input_device is None and output_device is None and server_devices():
+            yield live_latency(engine_used, wanted)
+            return
+        card = SoundCard(wanted, endless=True)
+        try:
+            yield round_trip(card.open())
+        finally:
+            card.close()
 
     seen = []
     for finding in findings():

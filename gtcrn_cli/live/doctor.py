@@ -14,7 +14,9 @@ from ..enhancement.engines import Engine
 from ..enhancement.enhancer import Enhancer
 from ..errors import DeviceError, UserError
 from ..signals import Samples
-from .devices import Device, End, Side, find, list_devices, portaudio
+from .devices import Device, End, Side, find, list_devices, portaudio, server_devices
+from .loopback import click_sound, find_click, measure
+from .soundcard import Wanted, expected_latency_ms
 from .worker import Pair
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -24,9 +26,6 @@ CHECKED_RATES_HZ = (8_000, 16_000, 32_000, 44_100, 48_000, 96_000)
 TIMED_FRAMES = 1500
 LISTEN_S = 6.0
 CLICKS_S = (3.0, 3.4, 4.1, 4.6)  # when devices have settled; uneven, so that only one delay fits
-CLICK_S = 0.01
-CLICK_LEVEL = 0.3
-CLEAR = 8.0  # times the background: then a peak of the correlation is the click
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,19 @@ class Finding:
 def examine(engine: Engine) -> Iterator[Finding]:
     """Look at all that `gtcrn live` needs, most basic first."""
     yield _engine(engine)
+    served = server_devices()
+    if served:
+        yield Finding("sound server", "ok", f"{served[0].host}, {len(served)} devices")
     try:
         sd = portaudio()
-    except UserError as error:
-        yield Finding("PortAudio", "failed", str(error))
-        return
-    yield Finding("PortAudio", "ok", sd.get_portaudio_version()[1])
-    hosts = [f"{host['name']} ({len(host['devices'])})" for host in sd.query_hostapis()]
-    yield Finding("host APIs", "ok" if hosts else "failed", ", ".join(hosts) or "none")
+    except UserError as error:  # beside a sound server it is not needed
+        yield Finding("PortAudio", "warning" if served else "failed", str(error))
+        if not served:
+            return
+    else:
+        yield Finding("PortAudio", "ok", sd.get_portaudio_version()[1])
+        hosts = [f"{host['name']} ({len(host['devices'])})" for host in sd.query_hostapis()]
+        yield Finding("host APIs", "ok" if hosts else "failed", ", ".join(hosts) or "none")
     listed = list_devices()
     for side in SIDES:
         yield _default(listed, side)
@@ -82,7 +86,12 @@ def _default(listed: list[Device], side: Side) -> Finding:
         device = find(listed, None, side)
     except DeviceError as error:
         return Finding(f"default {side}", "failed", str(error))
-    return Finding(f"default {side}", "ok", f"{device.index} {device.name}, {device.host}")
+    return Finding(
+        f"default {side}",
+        "ok",
+        f"{device.index} {device.name}, {device.host}, "
+        f"about {expected_latency_ms(device):.0f} ms from microphone to speaker",
+    )
 
 
 def _rates(device: Device) -> Finding:
@@ -96,6 +105,20 @@ def _rates(device: Device) -> Finding:
         parts.append(f"{side} at {', '.join(f'{r / 1000:g}' for r in rates) or 'no rate'} kHz")
     name = f"device {device.index} {device.name}"
     return Finding(name, "ok" if opens else "warning", "; ".join(parts))
+
+
+def live_latency(engine: Engine, wanted: Wanted) -> Finding:
+    """Measure the delay of `gtcrn live` between two virtual devices: no cable is needed."""
+    loop = measure(engine, wanted)
+    if loop.latency_ms is None:
+        return Finding("live latency", "warning", "no click came through")
+    gaps = loop.status.counters.underruns
+    return Finding(
+        "live latency",
+        "warning" if gaps else "ok",
+        f"{loop.latency_ms:.0f} ms from a click in the microphone to the click in the speaker, "
+        f"all of gtcrn live in between; {gaps} gaps",
+    )
 
 
 def round_trip(pair: Pair) -> Finding:
@@ -131,7 +154,7 @@ def _heard_after(pair: Pair) -> int | None:
     if pair.output_rate != rate:
         raise UserError("a round trip needs devices of one rate: give --rate")
     hop = round(0.016 * rate)
-    click = _click(rate)
+    click = click_sound(rate)
     played = np.zeros((round(LISTEN_S * rate) + hop, 1), np.float32)
     for start in (round(at_s * rate) for at_s in CLICKS_S):
         played[start : start + len(click), 0] = click
@@ -146,32 +169,9 @@ def _heard_after(pair: Pair) -> int | None:
         heard.append(pair.input.take(hop).mean(axis=1, keepdims=True))
         block = np.repeat(played[done : done + hop], pair.player.ring.channels, axis=1)
         pair.player.ring.write(block)
+        pair.wake()
         done += hop
     return find_click(np.concatenate(heard)[:, 0], played[:done, 0]) if heard else None
-
-
-def find_click(heard: Samples, played: Samples) -> int | None:
-    """How many samples later `played` is in `heard`; None if it is not.
-
-    By phase transform (Knapp & Carter 1976), which neither a loud hum nor a room's echo misleads.
-    """
-    size = 2 * max(len(heard), len(played))
-    cross = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(played, size))
-    reference = np.abs(np.fft.rfft(played, size))
-    weight = reference > 0.1 * reference.max()  # where the click has something to say
-    response = np.fft.irfft(cross * weight / (np.abs(cross) + 1e-9 * np.abs(cross).max() + 1e-30))
-    response = np.abs(response[: size // 2])
-    peak = int(np.argmax(response))
-    background = float(np.sqrt(np.mean(response**2)))
-    return peak if response[peak] > CLEAR * background > 0 else None
-
-
-def _click(sample_rate: int) -> Samples:
-    """A short sweep, 500 Hz to 6 kHz: a click to the ear, with a sharp autocorrelation."""
-    time_s = np.arange(round(CLICK_S * sample_rate)) / sample_rate
-    highest_hz = min(6000.0, 0.4 * sample_rate)
-    phase = 2 * np.pi * (500 * time_s + (highest_hz - 500) / (2 * CLICK_S) * time_s**2)
-    return (CLICK_LEVEL * np.sin(phase) * np.hanning(len(time_s))).astype(np.float32)
 
 
 def virtual_microphone_recipe(system: str = "") -> str:
@@ -180,9 +180,9 @@ def virtual_microphone_recipe(system: str = "") -> str:
     if system == "Linux":
         return (
             'gtcrn live --virtual-mic, then choose "gtcrn microphone" in the other program. '
-            "To have it there always: gtcrn doctor --virtual-mic add (or by hand: pactl "
+            "To have it there until you log out: gtcrn doctor --virtual-mic add (or by hand: pactl "
             "load-module module-null-sink sink_name=gtcrn; pactl load-module module-remap-source "
-            "master=gtcrn.monitor source_name=gtcrn_microphone), then gtcrn live -o gtcrn"
+            "master=gtcrn.monitor source_name=gtcrn_microphone), then gtcrn live --virtual-mic"
         )
     if system == "Darwin":
         return (

@@ -15,6 +15,7 @@ HEADROOM_S = 1.0  # how often the least that waited for the output is noted
 CALM_S = 60.0  # for so long nothing must have come close before a delay that was added goes again
 MOST_LENGTHENED = 3  # times the headroom that was planned: that much delay a jittery system may add
 STARTING_S = 3.0  # devices start in bursts and pauses: what runs dry then says nothing
+ENOUGH_S = 0.02  # headroom beyond that, which the user may have asked for, may shrink unremarked
 LEAST_SPARE_S = 0.005  # what is planned for at least, in that reckoning
 
 
@@ -111,7 +112,7 @@ class Regulator:
         """
         spare_s = self._spare_s()
         most_s = MOST_LENGTHENED * max(spare_s, LEAST_SPARE_S)
-        missing_s = min(spare_s - self._least_s, most_s - self._lengthened_s)
+        missing_s = min(min(spare_s, ENOUGH_S) - self._least_s, most_s - self._lengthened_s)
         excess_s = self._least_s - spare_s - self._lengthened_s
         if self._hop_s < excess_s < math.inf:  # left over from a gap
             self.drift.lengthen(-excess_s)
@@ -135,6 +136,8 @@ class Regulator:
         player = self._pair.player
         if now - self._looked_s > HEADROOM_S and player.lowest is not None:
             self.headroom_s = player.lowest / self._pair.output_rate
-            lengthening = self.drift.lengthening
-            self._least_s = math.inf if lengthening else min(self._least_s, self.headroom_s)
+            if self.drift.lengthening or now - self._started_s < STARTING_S + HEADROOM_S:
+                self._least_s = math.inf
+            else:
+                self._least_s = min(self._least_s, self.headroom_s)
             self._looked_s, player.lowest = now, None

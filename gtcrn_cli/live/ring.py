@@ -129,6 +129,8 @@ class Player:
     queued
         Samples handed to the device, beyond the ring, that it had not played at `ring.touched_s`;
         0 where nobody can tell.
+    buffered
+        The device holds a queue of its own, and notes what is left there.
     lowest
         The fewest samples that waited after a callback since somebody reset it to ``None``.
     """
@@ -145,6 +147,7 @@ class Player:
         self.overruns = 0
         self.dropped = 0
         self.queued = 0
+        self.buffered = False
         self.lowest: int | None = None
         self._finishing = False
         self._fade_in = np.linspace(0, 1, fade, dtype=np.float32)[:, None]
@@ -163,8 +166,13 @@ class Player:
             self._end(out)
         else:
             out[:] = self._take(len(out))
-            if self.lowest is None or self.ring.fill < self.lowest:
-                self.lowest = self.ring.fill
+            if not self.buffered:
+                self.left_over(self.ring.fill)
+
+    def left_over(self, count: int) -> None:
+        """Note that so many samples were left."""
+        if self.lowest is None or count < self.lowest:
+            self.lowest = count
 
     def ran_dry(self) -> None:
         """The device has played silence where the ring's samples should have come."""

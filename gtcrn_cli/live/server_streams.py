@@ -128,6 +128,8 @@ class Streams:
             self._frame = BYTES * play.channels
             self._low = play.block
             self._length = play.most
+            if player is not None:
+                player.buffered = True
         self._failure: str | None = None
         self._closing = False
         self._opened = threading.Event()
@@ -340,9 +342,8 @@ class Streams:
             player.ring.touched_s = now
         self._left = lib.stream_writable_size(stream) // self._frame
         player.queued = queued
-        left = queued + (player.ring.fill if player.playing else 0) - self._low
-        if player.playing and (player.lowest is None or left < player.lowest):
-            player.lowest = left
+        if player.playing:
+            player.left_over(queued + player.ring.fill - self._low)
 
     def _write(self, stream: int | None, out: Samples) -> None:
         lib = self._lib

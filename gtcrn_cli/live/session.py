@@ -129,14 +129,17 @@ class Session:
             Whatever ended the session before.
         """
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-        elif self._worker is not None:  # opened, but something else stood in the way
-            self._worker.pair.close()
+        try:
+            if self._thread.ident is not None:
+                self._thread.join()
+            elif self._worker is not None:  # opened, but something else stood in the way
+                self._worker.pair.close()
+        finally:  # also if the user does not wait for it
+            for recording in self._recordings:
+                recording.finish()
+            self._sound.close()
         for recording in self._recordings:
-            recording.finish()
             recording.join()
-        self._sound.close()
         if self._failure is not None:
             raise self._failure
 

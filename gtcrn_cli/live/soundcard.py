@@ -237,15 +237,13 @@ class Pair:
         if self._server is not None and (why := self._server.failure) is not None:
             return why
         now = self.now()
-        silent = [
-            now - max(self._started_s, ring.touched_s) > SILENT_S
-            for ring in (self.input, self.player.ring)
-        ]
-        if self._server is not None and all(silent):
+        rings = (self.input, self.player.ring)
+        idle_s = [now - max(self._started_s, ring.touched_s) for ring in rings]
+        if self._portaudio is None and max(idle_s) > SILENT_S and min(idle_s) > SILENT_S / 2:
             return "the sound server does not answer"
         closed = self._portaudio.closed if self._portaudio is not None else [False, False]
         for side in (0, 1):
-            if closed[side] or silent[side]:
+            if closed[side] or idle_s[side] > SILENT_S:
                 return f"{self.names[side]} is gone"
         return None
 
@@ -269,6 +267,17 @@ def is_louder(before: Device, now: pulse.PulseDevice) -> bool:
     return not replace(before, port=now.port, port_description=now.port_description, name="").worn
 
 
+def expected_latency_ms(device: Device, low_latency: bool = False) -> float:
+    """The delay from microphone to speaker where both are like this device."""
+    wanted = Wanted(low_latency=low_latency)
+    hop_s = STFT(device.sample_rate).hop / device.sample_rate
+    block_s = _block_s(device, hop_s, wanted)
+    if device.pulse is not None:
+        kept = LOW_LATENCY_BLOCKS if low_latency else KEPT_BLOCKS
+        return 1000 * plan_server_buffers(block_s, hop_s, kept).latency_s
+    return 1000 * plan_buffers(block_s, hop_s, 0.0, 0.0 if low_latency else None).latency_s
+
+
 def _block_s(device: Device, hop_s: float, wanted: Wanted) -> float:
     if wanted.block_ms is not None:
         return wanted.block_ms / 1000
@@ -287,11 +296,20 @@ def _end(device: Device, side: Side, channels: int) -> End:
 
 
 class SoundCard:
-    """Opens the devices that the user wants, again and again when they come and go."""
+    """Opens the devices that the user wants, again and again when they come and go.
 
-    def __init__(self, wanted: Wanted) -> None:
+    Parameters
+    ----------
+    wanted
+        Which, and how.
+    endless
+        Allow an input that records what the output plays.
+    """
+
+    def __init__(self, wanted: Wanted, endless: bool = False) -> None:
         output = pulse.VIRTUAL_SINK if wanted.virtual_mic else wanted.output
         self._wanted = replace(wanted, output=output)
+        self._endless = endless
         self._chosen: dict[Side, Device] = {}
         self._pair: Pair | None = None
         self._owner = False
@@ -315,7 +333,7 @@ class SoundCard:
             self._watcher = pulse.Watcher(pulse.ASKING, self._changed)
         source = self._choose("input", listed)
         sink = self._choose("output", listed)
-        if source.monitor_of and source.monitor_of == sink.pulse:
+        if source.monitor_of and source.monitor_of == sink.pulse and not self._endless:
             raise DeviceError(
                 f"{source.name} records what {sink.name} plays, in an endless circle: "
                 "choose another input or output"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,9 @@ STRENGTH_STEP = 0.05
 def watch(session: Session, view: View, duration_s: float | None = None) -> None:
     """Run a session, and show it, until the user or a signal ends it or the time is up.
 
+    However it ends, and be it that the terminal is closed or the user logs out, the session is
+    stopped in good order: recordings are finished, the virtual microphone is removed.
+
     Raises
     ------
     UserError
@@ -31,11 +35,12 @@ def watch(session: Session, view: View, duration_s: float | None = None) -> None
     stopped = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if stopped.is_set():  # asked twice: whatever it is that hangs
+        # The user asks twice: something hangs. Systems repeat the other signals without a reason.
+        if stopped.is_set() and signum == signal.SIGINT:
             raise KeyboardInterrupt
         stopped.set()
 
-    previous = {which: signal.signal(which, stop) for which in (signal.SIGINT, signal.SIGTERM)}
+    previous = {which: signal.signal(which, stop) for which in _signals()}
     try:
         with view, pressed_keys() as keys:
             try:
@@ -45,11 +50,21 @@ def watch(session: Session, view: View, duration_s: float | None = None) -> None
             finally:
                 session.stop()
             view.end(status)
-    except BrokenPipeError:  # who read our lines has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # who read our lines has left, or the terminal was closed
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
     finally:
         for which, handler in previous.items():
             signal.signal(which, handler)
+
+
+def _signals() -> list[signal.Signals]:
+    """Those that ask a program to end, on this system."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def _follow(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import builtins
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from support.sound_server import MICROPHONE, SPEAKER, SoundServer
+from support.sound_server import BUILT_IN, MICROPHONE, SPEAKER, SoundServer
 
 from gtcrn_cli.errors import DeviceError, UserError
 from gtcrn_cli.live import devices
@@ -23,6 +23,30 @@ LISTED = [
     Device(4, "BlackHole 2ch", "Core Audio", 2, 2, 48_000, virtual=True),
     Device(5, "Studio", "PulseAudio", 2, 0, 48_000, pulse="alsa_input.usb-1.analog"),
     Device(6, "Studio", "PulseAudio", 2, 0, 48_000, pulse="alsa_input.usb-2.analog"),
+    Device(
+        7,
+        "Podcaster",
+        "PipeWire",
+        0,
+        2,
+        48_000,
+        pulse="alsa_output.rode.analog",
+        port="analog-output-headphones",
+        port_description="Headphones",
+    ),
+    Device(
+        8,
+        "Monitor of Podcaster",
+        "PipeWire",
+        2,
+        0,
+        48_000,
+        virtual=False,
+        pulse="alsa_output.rode.analog.monitor",
+        monitor_of="alsa_output.rode.analog",
+    ),
+    Device(9, "Podcaster", "PipeWire", 1, 0, 48_000, pulse="alsa_input.rode.mono"),
+    Device(10, "gtcrn microphone", "PipeWire", 1, 0, 48_000, pulse="gtcrn_microphone", ours=True),
 ]
 
 
@@ -36,6 +60,10 @@ LISTED = [
         ("macbook", "input", 0),  # the speakers have no input
         ("usb headset", "output", 3),  # twice the same device: by the better host API
         ("usb-2", "input", 6),
+        ("rode", "input", 9),  # not what the output of that name plays
+        ("podcaster", "input", 9),
+        ("monitor of pod", "input", 8),  # unless it is asked for
+        ("headphones", "output", 7),  # what is plugged in
     ],
 )
 def test_a_device_is_found(wanted: str | None, side: devices.Side, index: int):
@@ -47,6 +75,8 @@ def test_a_device_is_found(wanted: str | None, side: devices.Side, index: int):
     [
         ("gramophone", "input", "no input device 'gramophone': see 'gtcrn devices'"),
         ("1", "input", "no input device '1'"),
+        ("gtcrn", "input", "it would hear itself"),
+        ("10", "input", "it would hear itself"),
         ("studio", "input", "several input devices match 'studio': 5 alsa_input.usb-1.analog, 6"),
     ],
 )
@@ -111,7 +141,8 @@ def pulse_device(name: str, port: str = "", virtual: bool = False) -> Device:
          pulse_device("alsa_output.pci-0.analog-stereo", "analog-output-speaker"), True),
         (pulse_device("alsa_input.pci-0.analog-stereo", "analog-input-internal-mic"),
          pulse_device("alsa_output.pci-0.analog-stereo", "analog-output-headphones"), False),
-        (pulse_device("cable.monitor", virtual=True), pulse_device("cable", virtual=True), True),
+        (replace(pulse_device("cable.monitor"), monitor_of="cable"),
+         pulse_device("cable", virtual=True), True),
     ],
 )  # fmt: skip
 def test_a_howl_is_foreseen(source: Device, sink: Device, warns: bool):
@@ -146,15 +177,54 @@ def test_without_portaudio_it_is_said_how_to_get_it(
         portaudio()
 
 
+def test_a_portaudio_that_cannot_start_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    real = builtins.__import__
+
+    class PortAudioError(Exception):
+        pass
+
+    def broken(name: str, *rest):
+        if name == "sounddevice":
+            raise PortAudioError("Error initializing PortAudio: Unanticipated\nhost error")
+        return real(name, *rest)
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(builtins, "__import__", broken)
+    monkeypatch.setattr(devices.platform, "system", lambda: "Linux")
+    with pytest.raises(UserError, match=r"^PortAudio cannot start .*asoundrc") as raised:
+        portaudio()
+    assert "\n" not in str(raised.value)
+
+
 def test_devices_lists_what_the_sound_server_has(sound_server: SoundServer):
     listed = json.loads(sound_server.gtcrn("devices", "--json", check=True).stdout)
-    by_name = {device["pulse"] or device["name"]: device for device in listed}
-    assert by_name["default"]["default_input"]
-    assert by_name["default"]["default_output"]
+    by_name = {device["pulse"]: device for device in listed}
+    assert by_name[f"{MICROPHONE}.monitor"]["default_input"]
+    assert by_name[BUILT_IN]["default_output"]
     assert by_name[SPEAKER]["outputs"] == 1
     assert by_name[SPEAKER]["virtual"]
+    assert by_name[SPEAKER]["host"] == sound_server.name
     assert by_name[f"{MICROPHONE}.monitor"]["sample_rate"] == 48_000
+    assert not by_name[f"{MICROPHONE}.monitor"]["virtual"]
     assert [device["index"] for device in listed] == list(range(len(listed)))
+    # The ways that ALSA has to the server are not offered: what comes there may be moved.
+    assert not {"default", "pulse"} & {d["name"] for d in listed if d["host"] == "ALSA"}
     table = sound_server.gtcrn("devices", check=True).stdout
-    assert "default input" in table
-    assert "virtual cable" in table
+    for words in (
+        "default input",
+        "virtual cable",
+        f"{MICROPHONE}.monitor",
+        "what an output plays",
+    ):
+        assert words in table
+
+
+@pytest.mark.soundserver
+def test_a_sound_server_needs_no_portaudio(sound_server: SoundServer, tmp_path: Path):
+    """ALSA's configuration is broken, so PortAudio cannot start."""
+    broken = tmp_path / "asound.conf"
+    broken.write_text("pcm.!default { type")
+    environment = sound_server.env | {"ALSA_CONFIG_PATH": str(broken)}
+    done = sound_server.gtcrn("devices", "--json", env=environment)
+    assert done.returncode == 0
+    assert SPEAKER in done.stdout

@@ -10,7 +10,8 @@ from support.simulated import SimulatedPair
 from support.sound_server import MICROPHONE, SPEAKER, SoundServer
 
 from gtcrn_cli.live import doctor
-from gtcrn_cli.live.doctor import find_click, round_trip, virtual_microphone_recipe
+from gtcrn_cli.live.doctor import round_trip, virtual_microphone_recipe
+from gtcrn_cli.live.loopback import find_click
 
 RATE = 16_000
 
@@ -66,28 +67,31 @@ def test_every_system_has_a_recipe_for_a_virtual_microphone(system: str, word: s
     assert word in virtual_microphone_recipe(system)
 
 
+@pytest.mark.soundserver
+@pytest.mark.slow
 def test_the_doctor_examines_a_system_that_works(sound_server: SoundServer):
+    done = sound_server.gtcrn("doctor", "--json", "--loopback")
+    findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
+    assert findings["sound server"]["text"].startswith(sound_server.name)
+    assert findings["default output"]["verdict"] == "ok"
+    assert "ms from microphone to speaker" in findings["default output"]["text"]
+    assert "ms for 99 % of the frames" in findings["engine native"]["text"]
+    rates = next(f for what, f in findings.items() if MICROPHONE in what or "Null" in what)
+    assert "48" in rates["text"]
+    # Never less than the window; how much more depends on how busy this machine is.
+    assert 32 < float(findings["live latency"]["text"].split(" ms")[0]) < 300
+    assert len(sound_server.listing("sinks")) == 3  # its own are gone again
+
+
+@pytest.mark.soundserver
+@pytest.mark.slow
+def test_the_doctor_measures_what_the_user_has_connected(sound_server: SoundServer):
     done = sound_server.gtcrn(
         *("doctor", "--json", "--loopback", "--input", f"{SPEAKER}.monitor", "--output", SPEAKER)
     )
     findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
-    assert findings["PortAudio"]["verdict"] == "ok"
-    assert findings["default input"]["verdict"] == "ok"
-    assert "ms for 99 % of the frames" in findings["engine native"]["text"]
-    rates = next(f for what, f in findings.items() if MICROPHONE in what or "Null" in what)
-    assert "48" in rates["text"]
     assert findings["round trip"]["verdict"] == "ok"
-    assert 50 < float(findings["round trip"]["text"].split(" ms")[0]) < 500
-
-
-def test_the_doctor_makes_and_removes_a_virtual_microphone(sound_server: SoundServer):
-    def sources() -> str:
-        return sound_server.run("pactl", "list", "short", "sources").stdout
-
-    assert sound_server.gtcrn("doctor", "--virtual-mic", "add").returncode == 0
-    assert "gtcrn_microphone" in sources()
-    assert sound_server.gtcrn("doctor", "--virtual-mic", "remove").returncode == 0
-    assert "gtcrn" not in sources()
+    assert 32 < float(findings["round trip"]["text"].split(" ms")[0]) < 300
 
 
 def test_without_portaudio_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch):

@@ -1,7 +1,8 @@
-"""A PulseAudio server without hardware, private to the tests: null sinks for all devices."""
+"""Sound servers without hardware, private to the tests: null sinks for all devices."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-TOOLS = ("pulseaudio", "pactl", "paplay", "parec")
 RATE = 48_000
-MICROPHONE, SPEAKER = "virtual_microphone", "virtual_speaker"
+# Programs hear what is played into the first from its monitor. The last is what a desktop has, and
+# nobody asks for: its loudspeaker.
+MICROPHONE, SPEAKER, BUILT_IN = "virtual_microphone", "virtual_speaker", "built_in_speaker"
 
 ALSA = """
 pcm.pulse { type pulse; hint { show on; description "sound server" } }
@@ -22,57 +25,133 @@ pcm.!default { type pulse; hint { show on; description "sound server" } }
 ctl.!default { type pulse }
 """
 
+# In a virtual machine PipeWire would work in larger steps.
+PIPEWIRE_CONF = """
+context.properties = {
+    default.clock.quantum = 1024
+    default.clock.min-quantum = 32
+    vm.overrides = { default.clock.min-quantum = 32 }
+}
+"""
+PIPEWIRE_PULSE_CONF = """
+pulse.properties = { vm.overrides = { pulse.min.quantum = 256/48000 } }
+"""
+
 
 class SoundServer:
-    """Runs while it is a context; `env` is what programs need to find it, and nothing else.
+    """A server with three devices. `env` is what programs need to find it, and nothing else."""
 
-    Programs hear what is played into the sink `MICROPHONE` from its monitor.
-    """
+    name = "?"
+    tools: tuple[str, ...] = ()
+    packages = ""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="gtcrn-"))  # short: sockets have short names
         (self.folder / "asound.conf").write_text(ALSA)
-        socket = self.folder / "socket"
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith("PULSE_")} | {
+        ours = ("PULSE_", "PIPEWIRE_", "XDG_", "DBUS_", "WIREPLUMBER_")
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)} | {
             "ALSA_CONFIG_PATH": str(self.folder / "asound.conf"),
             "HOME": str(self.folder),
-            "PULSE_RUNTIME_PATH": str(self.folder),
-            "PULSE_SERVER": f"unix:{socket}",
-            "PULSE_STATE_PATH": str(self.folder),
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
             "XDG_RUNTIME_DIR": str(self.folder),
+            "XDG_STATE_HOME": str(self.folder / "state"),
             "OMP_NUM_THREADS": "1",
         }
-        self.env.pop("DBUS_SESSION_BUS_ADDRESS", None)
-        sink = f"module-null-sink rate={RATE} format=float32le channels=1 sink_name="
-        self._command = [
-            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"),
-            *("--high-priority=yes", "--realtime=yes", "--log-level=error"),
-            *("-L", f"module-native-protocol-unix socket={socket} auth-anonymous=1"),
-            *("-L", f"{sink}{MICROPHONE}"),
-            *("-L", f"{sink}{SPEAKER}"),
-        ]
-        self._process: subprocess.Popen | None = None
+        self.processes: list[subprocess.Popen] = []
+
+    def launch(self) -> None:
+        """Start the server's processes."""
+        raise NotImplementedError
 
     def start(self) -> None:
-        log = (self.folder / "log").open("a")
-        self._process = subprocess.Popen(self._command, env=self.env, stdout=log, stderr=log)
+        """Start the server and give it its devices."""
+        self.launch()
         end = time.monotonic() + 20
         while self.run("pactl", "info", check=False).returncode:
-            if time.monotonic() > end or self._process.poll() is not None:
+            if time.monotonic() > end or any(p.poll() is not None for p in self.processes):
                 raise RuntimeError(f"no sound server: {(self.folder / 'log').read_text()}")
-            time.sleep(0.1)
-        self.run("pactl", "set-default-source", f"{MICROPHONE}.monitor")
-        self.run("pactl", "set-default-sink", SPEAKER)
+            time.sleep(0.05)
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the devices what they were at the start, whatever a test has done."""
+        assert self.alive, (self.folder / "log").read_text()
+        for line in reversed(self.pactl("list", "short", "modules").splitlines()):
+            if "=gtcrn" in line:
+                self.run("pactl", "unload-module", line.split()[0], check=False)
+        there = {sink["name"] for sink in self.listing("sinks")}
+        for sink in (MICROPHONE, SPEAKER, BUILT_IN):
+            if sink not in there:
+                self.plug(sink)
+        self.set_default("sink", BUILT_IN)
+        self.set_default("source", f"{MICROPHONE}.monitor")
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.processes) and all(p.poll() is None for p in self.processes)
+
+    def signal(self, which: signal.Signals) -> None:
+        for process in self.processes:
+            process.send_signal(which)
 
     def kill(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+        self.processes = []
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+    def plug(self, sink: str) -> None:
+        """Add a device that the machine has, or has again."""
+        self.pactl(
+            *("load-module", "module-null-sink", f"sink_name={sink}"),
+            *(f"rate={RATE}", "format=float32le", "channels=1", "channel_map=mono"),
+        )
+        self.until(lambda: any(s["name"] == sink for s in self.listing("sinks")))
+
+    def unplug(self, sink: str) -> None:
+        for line in self.pactl("list", "short", "modules").splitlines():
+            if f"sink_name={sink} " in f"{line} ":
+                self.pactl("unload-module", line.split()[0])
+
+    def set_default(self, kind: str, name: str) -> None:
+        def is_set() -> bool:  # PipeWire's session manager may not be there yet
+            self.run("pactl", f"set-default-{kind}", name, check=False)
+            return self.pactl(f"get-default-{kind}").strip() == name
+
+        self.until(is_set)
+
+    def listing(self, kind: str) -> list[dict[str, Any]]:
+        """What there is: sinks, sources, sink-inputs..."""
+        return json.loads(self.pactl("--format=json", "list", kind))
+
+    def played_on(self) -> set[str]:
+        """The sinks that something is played on."""
+        names = {sink["index"]: sink["name"] for sink in self.listing("sinks")}
+        return {names.get(stream["sink"], "nothing") for stream in self.listing("sink-inputs")}
+
+    def recorded_from(self) -> set[str]:
+        """The sources that something is recorded from."""
+        names = {source["index"]: source["name"] for source in self.listing("sources")}
+        streams = self.listing("source-outputs")
+        return {names.get(stream["source"], "nothing") for stream in streams}
+
+    def until(self, what: Any, seconds: float = 10.0) -> None:
+        end = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < end, "the sound server did not come to that"
+            time.sleep(0.02)
+
+    def pactl(self, *arguments: str) -> str:
+        return self.run("pactl", *arguments).stdout
 
     def run(self, *command: str, **options) -> subprocess.CompletedProcess:
         options = {"check": True, "timeout": 60, "capture_output": True, "text": True} | options
-        return subprocess.run(command, env=self.env, **options)
+        return subprocess.run(command, **({"env": self.env} | options))
 
     def popen(self, *command: str, **options) -> subprocess.Popen:
         return subprocess.Popen(command, env=self.env, **options)
@@ -81,23 +160,67 @@ class SoundServer:
         options = {"check": False} | options
         return self.run(sys.executable, "-m", "gtcrn_cli", *arguments, **options)
 
-    def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
-        shutil.rmtree(self.folder)
+    def _popen_logged(self, *command: str) -> None:
+        with (self.folder / "log").open("a") as log:
+            self.processes.append(self.popen(*command, stdout=log, stderr=log))
+
+    def why_unavailable(self) -> str | None:
+        """What this machine lacks to run it."""
+        missing = [tool for tool in (*self.tools, "pactl", "paplay") if shutil.which(tool) is None]
+        return f"{', '.join(missing)} missing (apt install {self.packages})" if missing else None
 
 
-def why_unavailable(server: SoundServer) -> str | None:
-    """What this machine lacks to hear and play through such a server."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        return f"{', '.join(missing)} missing (apt install pulseaudio pulseaudio-utils)"
-    server.start()
-    probe = "import sounddevice; print(sounddevice.query_devices())"
-    found = server.run(sys.executable, "-c", probe, check=False)
-    if "pulse" not in found.stdout:
-        return (
-            "PortAudio cannot reach PulseAudio (apt install libportaudio2 libasound2-plugins): "
-            f"{found.stderr[-200:]}"
+class PulseAudio(SoundServer):
+    """A PulseAudio server."""
+
+    name = "PulseAudio"
+    tools = ("pulseaudio",)
+    packages = "pulseaudio pulseaudio-utils"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env |= {
+            "PULSE_RUNTIME_PATH": str(self.folder),
+            "PULSE_SERVER": f"unix:{self.folder / 'socket'}",
+            "PULSE_STATE_PATH": str(self.folder),
+        }
+
+    def launch(self) -> None:
+        socket = f"socket={self.folder / 'socket'} auth-anonymous=1"
+        self._popen_logged(
+            *("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1"),
+            *("--high-priority=yes", "--realtime=yes", "--log-level=error"),
+            *("-L", f"module-native-protocol-unix {socket}"),
         )
-    return None
+
+
+class PipeWire(SoundServer):
+    """PipeWire with its session manager and its PulseAudio server."""
+
+    name = "PipeWire"
+    tools = ("dbus-daemon", "pipewire", "wireplumber", "pipewire-pulse")
+    packages = "dbus pipewire wireplumber pipewire-pulse pulseaudio-utils"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={self.folder / 'bus'}"
+        self.env["PULSE_SERVER"] = f"unix:{self.folder / 'pulse' / 'native'}"
+        for name, text in (("pipewire", PIPEWIRE_CONF), ("pipewire-pulse", PIPEWIRE_PULSE_CONF)):
+            folder = self.folder / "config" / "pipewire" / f"{name}.conf.d"
+            folder.mkdir(parents=True)
+            (folder / "test.conf").write_text(text)
+
+    def launch(self) -> None:
+        for left in ("bus", "pipewire-0", "pipewire-0.lock", "pulse/native", "pulse/pid"):
+            (self.folder / left).unlink(missing_ok=True)
+        address = self.env["DBUS_SESSION_BUS_ADDRESS"]
+        self._popen_logged("dbus-daemon", "--session", "--nofork", f"--address={address}")
+        self.until(lambda: (self.folder / "bus").exists())
+        self._popen_logged("pipewire")
+        self.until(lambda: (self.folder / "pipewire-0").exists())
+        self._popen_logged("wireplumber")
+        self._popen_logged("pipewire-pulse")
+        self.until(lambda: (self.folder / "pulse" / "native").exists())
+
+
+SERVERS: tuple[type[SoundServer], ...] = (PulseAudio, PipeWire)

@@ -1,0 +1,172 @@
+"""How long sound takes through `gtcrn live`, measured with clicks.
+
+On a sound server two virtual devices are made for the time, one to be the microphone and one to be
+the speaker, and a whole session runs between them. Both are listened to at once, by two streams of
+one kind, so that what the listening takes is the same on both sides.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..enhancement.engines import Engine
+from ..enhancement.enhancer import Settings
+from ..errors import DeviceError, UserError
+from ..signals import Samples
+from . import pulse
+from .ring import Player, Ring
+from .server_streams import StreamPlan, Streams
+from .session import Session
+from .soundcard import SoundCard, Wanted
+from .status import Status
+
+RATE = pulse.RATE
+SETTLE_S = 3.5  # until the devices have started and what that costs is no longer counted
+CLICKS = 12
+APART_S = (0.20, 0.32)  # uneven, so that only one delay fits
+BLOCK = 256
+CLICK_S = 0.01
+CLICK_LEVEL = 0.3
+CLEAR = 8.0  # times the background: then a peak of the correlation is the click
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What came of it.
+
+    Attributes
+    ----------
+    latency_ms
+        From click to click; None if none came through.
+    status
+        Of the session, at the end.
+    """
+
+    latency_ms: float | None
+    status: Status
+
+
+def measure(engine: Engine, wanted: Wanted) -> Loop:
+    """Run a session between two virtual devices and have clicks pass through it.
+
+    Raises
+    ------
+    DeviceError
+        There is no sound server, or it makes no virtual devices.
+    """
+    with _cables() as (microphone, speaker):
+        between = replace(wanted, input=f"{microphone}.monitor", output=speaker)
+        # With a strength of 0 sound takes the same way, and no click is taken for noise.
+        session = Session(SoundCard(between), engine, Settings(strength=0.0), lambda text: None)
+        try:
+            session.start()
+            time.sleep(SETTLE_S)
+            latency_s = _click_to_click(microphone, speaker)
+            status = session.status()
+        finally:
+            session.stop()
+    return Loop(None if latency_s is None else 1000 * latency_s, status)
+
+
+@contextmanager
+def _cables() -> Iterator[tuple[str, str]]:
+    """Two virtual devices, while they are needed."""
+    names = [f"gtcrn_loopback_{end}_{os.getpid()}" for end in ("in", "out")]
+    shape = f"rate={RATE} format=float32le channels=1 channel_map=mono"
+    modules: list[int] = []
+    try:
+        for name in names:
+            modules.append(_load(f"sink_name={name} {shape}"))
+        yield names[0], names[1]
+    finally:
+        for module in modules:
+            with suppress(UserError):
+                _unload(module)
+
+
+def _load(arguments: str) -> int:
+    module: int | None = pulse.ask(lambda server: server.module_load("module-null-sink", arguments))
+    if module is None:
+        raise DeviceError("this loopback needs a sound server: give --input and --output")
+    return module
+
+
+def _unload(module: int) -> None:
+    pulse.ask(lambda server: server.module_unload(module))
+
+
+class _Listener:
+    """Records a source, and knows when its first sample came."""
+
+    def __init__(self, source: str, play: Samples | None = None, sink: str = "") -> None:
+        self.ring = Ring(60 * RATE, 1)
+        self._first_s = np.inf
+        self._arrived = threading.Event()
+        player = plan = None
+        if play is not None:
+            player = Player(Ring(60 * RATE, 1), RATE // 200, len(play), 60 * RATE)
+            player.ring.write(play)
+            plan = StreamPlan(sink, "the microphone", RATE, 1, 2 * BLOCK, 4 * BLOCK, 16 * BLOCK)
+        record = StreamPlan(source, "the listener", RATE, 1, BLOCK)
+        self._streams = Streams(record, plan, self.ring, player, self._arrived)
+
+    def look(self) -> None:
+        """To be called often: sound comes at once or late, so the least delay seen is the true."""
+        if self._arrived.is_set():
+            self._arrived.clear()
+            self._first_s = min(self._first_s, self.ring.touched_s - self.ring.written / RATE)
+
+    def heard(self) -> tuple[Samples, float]:
+        """All of it, and when it began."""
+        self._streams.close()
+        return self.ring.take(self.ring.fill)[:, 0], self._first_s
+
+
+def _click_to_click(microphone: str, speaker: str) -> float | None:
+    rng = np.random.default_rng(0)
+    starts = np.cumsum(rng.uniform(*APART_S, CLICKS))
+    played = np.zeros((int((starts[-1] + 0.5) * RATE), 1), np.float32)
+    click = click_sound(RATE)
+    for start in (int(at_s * RATE) for at_s in starts):
+        played[start : start + len(click), 0] = click
+    output = _Listener(f"{speaker}.monitor")
+    input = _Listener(f"{microphone}.monitor", played, microphone)
+    end_s = time.monotonic() + len(played) / RATE + 1.0
+    while time.monotonic() < end_s:
+        time.sleep(0.0005)
+        output.look()
+        input.look()
+    (heard, heard_s), (sent, sent_s) = output.heard(), input.heard()
+    lag = find_click(heard, sent)
+    return None if lag is None else lag / RATE + heard_s - sent_s
+
+
+def find_click(heard: Samples, played: Samples) -> int | None:
+    """How many samples later `played` is in `heard`; None if it is not.
+
+    By phase transform (Knapp & Carter 1976), which neither a loud hum nor a room's echo misleads.
+    """
+    size = 2 * max(len(heard), len(played))
+    cross = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(played, size))
+    reference = np.abs(np.fft.rfft(played, size))
+    weight = reference > 0.1 * reference.max()  # where the click has something to say
+    response = np.fft.irfft(cross * weight / (np.abs(cross) + 1e-9 * np.abs(cross).max() + 1e-30))
+    response = np.abs(response[: size // 2])
+    peak = int(np.argmax(response))
+    background = float(np.sqrt(np.mean(response**2)))
+    return peak if response[peak] > CLEAR * background > 0 else None
+
+
+def click_sound(sample_rate: int) -> Samples:
+    """A short sweep, 500 Hz to 6 kHz: a click to the ear, with a sharp autocorrelation."""
+    time_s = np.arange(round(CLICK_S * sample_rate)) / sample_rate
+    highest_hz = min(6000.0, 0.4 * sample_rate)
+    phase = 2 * np.pi * (500 * time_s + (highest_hz - 500) / (2 * CLICK_S) * time_s**2)
+    return (CLICK_LEVEL * np.sin(phase) * np.hanning(len(time_s))).astype(np.float32)
