@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..paths import Replacement
@@ -54,6 +58,7 @@ class FileSink:
         self._output = Replacement(path, overwrite=overwrite)
         self._written = 0
         self.clips = encoding.subtype not in FLOAT_SUBTYPES
+        self._prepare = _PREPARE.get(encoding.subtype, _as_it_is)
 
         format_name = encoding.format
         growing = False
@@ -88,7 +93,7 @@ class FileSink:
         """See `streams.Sink`."""
         self._written += len(block)
         try:
-            self._file.write(block)
+            self._file.write(self._prepare(block))
         except (soundfile.LibsndfileError, AssertionError) as error:
             raise self._write_error(error) from None
 
@@ -137,6 +142,30 @@ class FileSink:
         return UserError(f"cannot write {self.name}: {reason(error)} (is the disk full?)")
 
 
+def _as_it_is(block: Samples) -> Samples:
+    return block
+
+
+def _to_pcm_16(block: Samples) -> NDArray[np.int16]:
+    """To the nearest step; of floats libsndfile drops the rest in most formats, and takes long."""
+    return _rounded(block, 1 << 15).astype(np.int16)
+
+
+def _to_pcm_24(block: Samples) -> NDArray[np.int32]:
+    """As the upper 24 bits, where libsndfile takes them from."""
+    return _rounded(block, 1 << 23).astype(np.int32) << np.int32(8)
+
+
+def _rounded(block: Samples, full_scale: int) -> Samples:
+    scaled = block * np.float32(full_scale)
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, np.float32(-full_scale), np.float32(full_scale - 1), out=scaled)
+
+
+_PREPARE: dict[str, Callable[[Samples], NDArray[Any]]] = {
+    "PCM_16": _to_pcm_16,
+    "PCM_24": _to_pcm_24,
+}
 _RF64_SUBTYPES = soundfile.available_subtypes("RF64")
 
 

@@ -244,3 +244,21 @@ def test_tags_that_a_format_cannot_hold_are_named(tmp_path: Path):
     encoding = Encoding("W64", "PCM_16", tags={"title": "T", "comment": ""})
     with FileSink(tmp_path / "a.w64", 16_000, 1, encoding) as sink:
         assert sink.lost_tags == ["title"]
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+@pytest.mark.parametrize("format_name", ["WAV", "FLAC", "AIFF", "CAF"])
+def test_samples_are_rounded_to_the_nearest_step(format_name: str, subtype: str, tmp_path: Path):
+    """And clipped beyond full scale. libsndfile itself rounds for FLAC, and cuts off for WAV."""
+    if subtype not in soundfile.available_subtypes(format_name):
+        pytest.skip("libsndfile has no such file")
+    rng = np.random.default_rng(0)
+    full_scale = 2 ** (int(subtype[-2:]) - 1)
+    steps = rng.integers(-(2**16), 2**16, (5_000, 2)) / 2 / full_scale
+    loud = rng.uniform(-1.2, 1.2, (5_000, 2))
+    samples = np.concatenate([steps, loud, [[1, -1], [0, -0.0]]]).astype(np.float32)
+    with FileSink(tmp_path / "file", 48_000, 2, Encoding(format_name, subtype)) as sink:
+        sink.write(samples)
+    written = soundfile.read(tmp_path / "file", dtype="float64")[0] * full_scale
+    exact = samples.astype(float) * full_scale
+    np.testing.assert_array_equal(written, np.clip(np.rint(exact), -full_scale, full_scale - 1))
