@@ -22,6 +22,7 @@ from .options import (
     Quiet,
     Strength,
     Subtype,
+    available_cores,
     settings_of,
 )
 from .progress import in_words, progress_bar
@@ -180,7 +181,7 @@ def batch(
             from ..batch.cluster import ClusterWorkers
 
             return ClusterWorkers(network, cluster)
-        return LocalWorkers(network, job_count or _cores(device))
+        return LocalWorkers(network, job_count or (available_cores() if device == "cpu" else 1))
 
     try:
         with progress_bar(visible=sys.stderr.isatty() and not quiet) as advance:
@@ -209,15 +210,6 @@ def _listed() -> tuple[str, ...]:
     data = sys.stdin.buffer.read()
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
     return tuple(os.fsdecode(line) for line in lines if line)
-
-
-def _cores(device: str) -> int:
-    """Cores that this process may use; another device is one, whatever the cores."""
-    if device != "cpu":
-        return 1
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _print_plan(plan: Plan, output: str) -> None:

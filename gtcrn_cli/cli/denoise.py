@@ -22,6 +22,7 @@ from .options import (
     Quiet,
     Strength,
     Subtype,
+    available_cores,
     engine_of,
     settings_of,
 )
@@ -86,6 +87,14 @@ def denoise(
             "--json", help="Print a summary as JSON (on stderr when the sound goes to stdout)."
         ),
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            show_default="one for each core",
+            help="How many read, enhance channels and write at the same time.",
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Remove the noise from a recording: same length, same rate, same format, in time with it."""
@@ -106,6 +115,7 @@ def denoise(
             Output(format_name, subtype, overwrite, allow_truncated),
             RawFormat.parse(raw) if raw else None,
             progress,
+            threads or available_cores(),
         )
     if as_json:
         typer.echo(json.dumps(summary.to_dict()), err=target == "-")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -160,6 +162,39 @@ class Chain:
             len(block) // self._hop,
         )
         return enhanced, after, int(self._replaced.sum())
+
+
+class ParallelChain:
+    """Groups of channels, each through a `Chain` of its own, at the same time.
+
+    Parameters
+    ----------
+    chains, sizes
+        One for each group, and its channels.
+    """
+
+    def __init__(self, chains: list[Chain], sizes: list[int]) -> None:
+        self._chains = chains
+        self._ends = np.cumsum(sizes)[:-1]
+        self._threads = ThreadPoolExecutor(len(chains), "gtcrn-channels")
+
+    def advance(
+        self,
+        block: Samples,
+        state: list[Samples] | None,
+        strength: float,
+        high_band: int,
+        linked: bool,
+    ) -> tuple[Samples, list[Samples], int]:
+        """See `Chain.advance`; linked channels cannot be parted."""
+        parts = map(np.ascontiguousarray, np.split(block, self._ends, axis=1))
+        states: Sequence[Samples | None] = state or [None] * len(self._chains)
+        jobs = [
+            self._threads.submit(chain.advance, part, before, strength, high_band, linked)
+            for chain, part, before in zip(self._chains, parts, states, strict=True)
+        ]
+        enhanced, after, replaced = zip(*(job.result() for job in jobs), strict=True)
+        return np.concatenate(enhanced, axis=1), list(after), sum(replaced)
 
 
 @functools.lru_cache(maxsize=16)

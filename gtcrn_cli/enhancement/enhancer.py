@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from ..errors import UserError
 from ..network.config import BINS
 from ..signals import Samples, Spectrum
-from .engines import Chain, Engine, State, default_engine
+from .engines import Chain, Engine, ParallelChain, State, default_engine
 from .stft import STFT, network_bins
 
 HighBand = Literal["gate", "keep", "mute"]  # in the order of `native.chain`
@@ -100,6 +100,8 @@ class Enhancer:
         1 to 64.
     settings
         How; may be replaced while the stream runs (but for `linked`).
+    threads
+        How many may work on the channels of a block at the same time, which pays for long ones.
 
     Attributes
     ----------
@@ -133,6 +135,7 @@ class Enhancer:
         sample_rate: int,
         channels: int = 1,
         settings: Settings | None = None,
+        threads: int = 1,
     ) -> None:
         if not 1 <= channels <= MAX_CHANNELS:
             raise UserError(f"{channels} channels: gtcrn takes 1 to {MAX_CHANNELS}")
@@ -141,7 +144,8 @@ class Enhancer:
         self.settings = settings or Settings()
         self._linked = self.settings.linked and channels > 1
         self._stft = STFT(sample_rate)
-        self._chain = _chain_of(engine, self._stft.window, channels)
+        independent = channels if threads > 1 and not self._linked else 1
+        self._chain = _chain_of(engine, self._stft.window, channels, min(threads, independent))
         self.reset()
 
     def __enter__(self) -> Enhancer:
@@ -168,7 +172,7 @@ class Enhancer:
     def reset(self) -> None:
         """Forget the stream: the next block starts a new one, in silence."""
         self._pending = np.zeros((0, self.channels), np.float32)  # less than a hop
-        self._stream: Samples | None = None
+        self._stream: Any = None  # the chain's state
         self._analysis: Samples | None = None
         self._network: State | None = None
         self._gate: Samples | None = None
@@ -288,10 +292,16 @@ class Enhancer:
         return np.maximum(openness, mean)[..., None]
 
 
-def _chain_of(engine: Engine, window: int, channels: int) -> Chain | None:
+def _chain_of(
+    engine: Engine, window: int, channels: int, threads: int
+) -> Chain | ParallelChain | None:
     """What runs the whole stream, where the engine has it; others have a mask to give."""
-    chain: Chain | None = engine.chain(window, channels) if hasattr(engine, "chain") else None
-    return chain
+    if not hasattr(engine, "chain") or (chain := engine.chain(window, channels)) is None:
+        return None
+    if threads == 1:
+        return cast(Chain, chain)
+    sizes = [len(part) for part in np.array_split(range(channels), threads)]
+    return ParallelChain([engine.chain(window, size) for size in sizes], sizes)
 
 
 def linked_mix(spectrum: Spectrum) -> Spectrum:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..paths import require_distinct, require_free
 from ..signals import SILENCE_DB, Level, Samples
 from .engines import Engine, default_engine
 from .enhancer import PIECE_FRAMES, Enhancer, Settings
+from .overlap import Behind, ahead
 
 Progress = Callable[[float, "float | None"], None]  # seconds done since last time, seconds in all
 
@@ -62,6 +64,7 @@ def denoise(
     output: Output | None = None,
     raw: RawFormat | None = None,
     progress: Progress | None = None,
+    threads: int = 1,
 ) -> Summary:
     """Enhance one file or stream: all that `gtcrn denoise` does.
 
@@ -77,6 +80,9 @@ def denoise(
         What comes from `source`, where it has no header.
     progress
         Called as the work goes on.
+    threads
+        How many may work at the same time; more than one read and write beside the work, and take
+        channels side by side. What comes out is the same.
 
     Returns
     -------
@@ -99,9 +105,13 @@ def denoise(
         require_distinct(source, target)
         require_free(target, output.overwrite)
     opened = open_source(source, raw)
-    enhancer = Enhancer(engine or default_engine(), opened.sample_rate, opened.channels, settings)
+    enhancer = Enhancer(
+        engine or default_engine(), opened.sample_rate, opened.channels, settings, threads
+    )
     sink = open_sink(target, opened, output)
-    summary = run(opened, enhancer, sink, progress, allow_truncated=output.allow_truncated)
+    summary = run(
+        opened, enhancer, sink, progress, allow_truncated=output.allow_truncated, threads=threads
+    )
     summary.notes[:0] = opened.notes
     if isinstance(sink, MediaSink):
         summary.notes += sink.notes
@@ -114,6 +124,19 @@ def denoise(
             f"{summary.replaced} samples were no sound (NaN, infinite) and became silence"
         )
     return summary
+
+
+class _AtOnce(AbstractContextManager["_AtOnce"]):
+    """What `overlap.Behind` is, in this thread."""
+
+    def __init__(self, write: Callable[[Samples], None]) -> None:
+        self.put = write
+
+    def drain(self) -> None:
+        """Nothing waits."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing waits."""
 
 
 def _clipped(block: Samples) -> int:
@@ -130,6 +153,7 @@ def run(
     progress: Progress | None = None,
     *,
     allow_truncated: bool = False,
+    threads: int = 1,
 ) -> Summary:
     """Enhance all of `source` into `sink`.
 
@@ -141,6 +165,8 @@ def run(
         Called after every block.
     allow_truncated
         Where the source breaks off, take what is there for all of it, and note it.
+    threads
+        More than one: read and write in threads of their own.
 
     Raises
     ------
@@ -158,21 +184,28 @@ def run(
         level_out.add(block)
         if sink.clips:
             summary.clipped += _clipped(block)
-        sink.write(block)
+        writer.put(block)
 
-    with sink:
+    all_blocks = source.blocks(PIECE_FRAMES * enhancer.hop)
+    with (
+        sink,
+        Behind(sink.write) if threads > 1 else _AtOnce(sink.write) as writer,
+        ahead(all_blocks) if threads > 1 else nullcontext(all_blocks) as blocks,
+    ):
         try:
-            for block in source.blocks(PIECE_FRAMES * enhancer.hop):
+            for block in blocks:
                 samples += len(block)
                 put(enhancer.push(block))
                 level_in.add(block)
                 if progress:
                     progress(len(block) / source.sample_rate, total_s)
             put(enhancer.flush())
+            writer.drain()
         except ReadError as error:
             if samples == 0:
                 raise
             put(enhancer.flush())
+            writer.drain()
             if not allow_truncated:
                 kept = f"the first {samples / source.sample_rate:.1f} s: {sink.keep_partial()}"
                 raise UserError(f"{error}; {kept}; --allow-truncated takes it as it is") from None
