@@ -82,7 +82,7 @@ def measure(file: BinaryIO) -> Layout | None:
     if begun[:4] == b"FORM" and begun[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
         return _iff(file, size)
     if begun[:4] in (b".snd", b"dns."):
-        return _au(begun, size)
+        return _au(file, begun, size)
     if begun[:4] == b"caff":
         return _caf(file, size)
     return None
@@ -154,7 +154,7 @@ def _iff(file: BinaryIO, size: int) -> Layout | None:
     return None
 
 
-def _au(begun: bytes, size: int) -> Layout | None:
+def _au(file: BinaryIO, begun: bytes, size: int) -> Layout | None:
     order = ">" if begun[:4] == b".snd" else "<"
     if len(begun) < 24:
         return None
@@ -164,6 +164,9 @@ def _au(begun: bytes, size: int) -> Layout | None:
         return Layout(at, None, there)
     if count == 0 and there:
         odd = "the header of the input says that it is empty: all that follows is read"
+        return Layout(at, None, there, {8: b"\xff\xff\xff\xff"}, odd)
+    if there > count and not _is_zero_from(file, at + count):
+        odd = "there is more sound in the input than its header says: all of it is read"
         return Layout(at, None, there, {8: b"\xff\xff\xff\xff"}, odd)
     return Layout(at, count, min(count, there))
 

@@ -18,12 +18,16 @@ from ..signals import Samples
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count where it does not know is above this
 BITE = 4096  # samples read at once: what a decoder that fails has not handed over is lost
 
-# Sample formats in which every sample has a place of its own, so that seeking is exact.
+# Formats in which every sample has a place of its own, so that seeking is exact. In FLAC it fails
+# where the length is unknown, in Ogg Vorbis, PAF and SDS it goes astray.
+SEEKABLE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "RAW")
 SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
 def fill(file: soundfile.SoundFile, block: Samples) -> int:
     """Read the next samples ``[N, C]``; fewer than there is room for only where there are no more.
+
+    N is a multiple of `BITE`: libsndfile's reader of SDS loses samples over smaller pieces.
 
     Returns
     -------

@@ -58,7 +58,8 @@ SOUND_CONTAINERS = {
 }
 CONTAINERS = VIDEO_CONTAINERS | SOUND_CONTAINERS
 # Formats whose length is nowhere told: ffmpeg's is one of bit rate and size.
-RECKONED = ("aac", "ac3", "amr", "dts", "eac3", "mp3", "mpeg", "mpegts")
+BARE = ("aac", "ac3", "amr", "dts", "eac3", "flac", "mp3")  # frames without any times
+RECKONED = (*BARE, "mpeg", "mpegts")
 CUT_OFF_S = 0.1  # of sound that is missing from a damaged file: more is said as loss
 READ_ONLY = (".ape", ".dts", ".mpc", ".ra", ".rm", ".shn")  # sound that ffmpeg can only decode
 
@@ -152,7 +153,7 @@ class MediaSource:
         """See `streams.Source`."""
         width = 4 * self.channels  # bytes
         samples_read = 0
-        arguments = ["-map", "0:a:0", "-af", KEEP_TIME, "-f", "f32le", "pipe:1"]
+        arguments = ["-map", "0:a:0", *self._filters(), "-f", "f32le", "pipe:1"]
         with tempfile.TemporaryFile() as complaints:
             process = _start(
                 ["-i", _file(self.name), *arguments],
@@ -183,6 +184,18 @@ class MediaSource:
             )
         if complaint:
             self.notes.append(f"damaged: ffmpeg says: {complaint}")
+
+    def _filters(self) -> list[str]:
+        """What makes the samples those that were announced: damage can change rate and channels,
+        and ffmpeg goes by the first frame that it decodes.
+        """
+        keep_time = "" if self.tracks.format in BARE else f"{KEEP_TIME},"
+        layout = self.tracks.sounds[0].get("channel_layout", "unknown")
+        if " " in layout or layout == "unknown":
+            given = ["-ac", str(self.channels)]
+            return [*given, "-af", f"{keep_time}aformat=sample_rates={self.sample_rate}"]
+        form = f"aformat=sample_rates={self.sample_rate}:channel_layouts={layout}"
+        return ["-af", f"{keep_time}{form}"]
 
     def _promised(self) -> int:
         """Samples that a header tells; 0 where ffmpeg only reckons, from the size of the file."""

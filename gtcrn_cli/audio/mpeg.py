@@ -5,7 +5,8 @@ Tables and layouts: ISO/IEC 11172-3 section 2.4.2.3 and 13818-3; Xing headers as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO
 
 from .views import bytes_at, size_of
@@ -20,9 +21,12 @@ _BIT_RATES = {
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _SAMPLE_RATES = (44_100, 48_000, 32_000)
+ADTS = (b"\xf0", b"\xf1", b"\xf8", b"\xf9")  # second bytes of the frames of AAC
 CONFIRMED_BY = 4  # frames in a row that are no accident
 SNIFFED_BYTES = 1 << 16  # in which the first frame must be
+ENDINGS = (".mp1", ".mp2", ".mp3", ".mpa", ".mpga")
 PASSED_BYTES = 512  # of no sound that decoders get over by themselves
+MOST_TRIMMED = 2 * 4_096 + 1_152  # samples that a LAME header may take off: 12 bits at each end
 HEAD_BYTES = 52  # of a frame, up to and with the number of frames in a Xing header
 
 
@@ -54,7 +58,7 @@ class Run:
     is_cut
         Whether the last frame is not whole.
     damaged
-        Bytes before it or in it that are neither frames nor tags.
+        Bytes before it or in it, and after the last, that are neither frames nor tags.
     """
 
     start: int
@@ -115,11 +119,18 @@ def _is_confirmed(file: BinaryIO, at: int, end: int) -> bool:
     return header is not None
 
 
-def is_mpeg(file: BinaryIO) -> bool:
-    """Whether a file begins with frames of MPEG audio, or with a tag and then frames."""
+def is_mpeg(file: BinaryIO, name: str) -> bool:
+    """Whether a file begins with frames of MPEG audio, or with the rest of one and then frames.
+
+    Of a file that is called so, more may come before them.
+    """
+    begun = bytes_at(file, 0, 2)
+    if begun == b"\x0b\x77" or (begun[:1] == b"\xff" and begun[1:] in ADTS):  # AC-3, AAC
+        return False
     end = size_of(file)
     start = after_tags(file, 0, end)
-    return find(file, start, min(end, start + SNIFFED_BYTES)) is not None
+    named = Path(name).suffix.lower() in ENDINGS
+    return find(file, start, min(end, start + (SNIFFED_BYTES if named else 4_096))) is not None
 
 
 def runs(file: BinaryIO) -> list[Run]:
@@ -133,6 +144,8 @@ def runs(file: BinaryIO) -> list[Run]:
         found.append(run)
         begin = after_tags(file, run.end, end)
         at = find(file, begin, end)
+    if found and begin < end:
+        found[-1] = replace(found[-1], damaged=found[-1].damaged + end - begin)
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +25,8 @@ from .views import View, bytes_at, size_of
 
 BUFFER_BYTES = 1 << 16
 PARTS_COUNTED = 64  # of more recordings in one file the length is not asked for beforehand
+PASSED_BYTES = 8_192  # of no sound in an MPEG stream: more are said as loss
+LOST_SAMPLES = 4 * 1152  # of such a stream: its first frames may need bits of earlier ones
 FAR_END = 1 << 40  # bytes: where a file of unknown length claims to end
 
 
@@ -42,12 +44,18 @@ class Part:
         In samples, where a header tells it that libsndfile does not see.
     estimate
         In samples, where no header tells it; then libsndfile knows less.
+    least
+        Samples that libsndfile must find by its header; else the header is damaged.
+    endless
+        The view to read then, for so many samples as are counted in it.
     """
 
     view: View | None = None
     raw: RawFormat | None = None
     length: int | None = None
     estimate: int | None = None
+    least: int = 0
+    endless: tuple[View, int] | None = None
 
 
 @dataclass
@@ -64,15 +72,18 @@ class Survey:
         Of a PCM container.
     is_cut
         Whether it ends in the middle of something.
+    is_damaged
+        Whether much of it is no sound.
     """
 
     parts: list[Part]
     notes: list[str] = field(default_factory=list)
     layout: containers.Layout | None = None
     is_cut: bool = False
+    is_damaged: bool = False
 
 
-def survey(file: BinaryIO) -> Survey:
+def survey(file: BinaryIO, name: str) -> Survey:
     """Hold what an open file says of its length against what is there."""
     end = size_of(file)
     begun = bytes_at(file, 0, 4)
@@ -91,7 +102,7 @@ def survey(file: BinaryIO) -> Survey:
     links = chains.flac_links(file) if begun in (b"fLaC",) or begun[:3] == b"ID3" else []
     if links and links[0].start <= mpeg.after_tags(file, 0, end):
         return _survey_flac(file, links)
-    if begun[:3] == b"ID3" or (signature(file) is None and mpeg.is_mpeg(file)):
+    if begun[:3] == b"ID3" or (signature(file) is None and mpeg.is_mpeg(file, name)):
         return _survey_mpeg(file)
     return Survey([Part()])
 
@@ -125,17 +136,20 @@ def _survey_mpeg(file: BinaryIO) -> Survey:
     for i, run in enumerate(runs):
         whole_tags = i == 0 and run.start <= mpeg.after_tags(file, 0, run.end)
         start = 0 if whole_tags else run.start
+        endless = View(file, start, run.end, claimed_end=run.end + FAR_END)
         if run.promised is None:
-            view = View(file, start, run.end, claimed_end=run.end + FAR_END)
-            found.parts.append(Part(view, estimate=run.samples))
+            found.parts.append(Part(endless, estimate=run.samples))
         else:
-            found.parts.append(Part(View(file, start, run.end)))
+            part = Part(View(file, start, run.end), endless=(endless, run.samples))
+            part.least = run.samples - mpeg.MOST_TRIMMED
+            found.parts.append(part)
     if damaged := sum(run.damaged for run in runs):
         found.notes.append(f"the input is damaged: {damaged} bytes in it are no sound")
+        found.is_damaged = damaged > max(PASSED_BYTES, size_of(file) // 10)
     if any(run.promised is None for run in runs):
         found.notes.append("no header of the input tells its length: all of it is read")
     if not runs or (len(runs) == 1 and runs[0].promised == runs[0].samples and not runs[0].damaged):
-        found.parts = [Part()]
+        found.parts[:1] = [replace(part, view=None) for part in found.parts[:1]] or [Part()]
     return found
 
 
@@ -191,7 +205,7 @@ class FileSource:
         """Find out what is in the file."""
         if raw is None:
             require_header(self.name, self._bytes)
-            self._survey = survey(self._bytes)
+            self._survey = survey(self._bytes, self.name)
         else:
             require_no_header(self.name, self._bytes)
             self._survey = Survey([Part(raw=raw)])
@@ -238,13 +252,16 @@ class FileSource:
                     done = self._file.seek(min(left_out, self._file.frames))
                     left_out -= done
                 while True:
-                    block = np.empty((size, self.channels), np.float32)
-                    count = decoding.fill(self._file, block)
+                    # The decoder is asked in the same way whatever the size, as some are not exact.
+                    taken = np.empty(
+                        (-(-size // decoding.BITE) * decoding.BITE, self.channels), "f4"
+                    )
+                    count = decoding.fill(self._file, taken)
                     done += count
-                    if count > left_out:
-                        yield block[left_out:count]
+                    for start in range(left_out, count, size):
+                        yield taken[start : min(start + size, count)]
                     left_out -= min(left_out, count)
-                    if count < size:
+                    if count < len(taken):
                         break
                 position += done
                 self._end_part(part, done)
@@ -264,10 +281,16 @@ class FileSource:
         if part.view is not None:
             part.view.seek(0)
         try:
-            return soundfile.SoundFile(source, **arguments)
+            file = soundfile.SoundFile(source, **arguments)
         except soundfile.LibsndfileError as error:
             reason = decoding.reason(error)
             raise UnknownFormatError(f"cannot read {self.name}: {reason}") from None
+        if part.endless is not None and file.frames < part.least:
+            file.close()
+            (part.view, part.estimate), part.endless = part.endless, None
+            self.notes.append("the header of the input is damaged: all that follows is read")
+            return self._open(part)
+        return file
 
     def _open_next(self, part: Part, position: int) -> soundfile.SoundFile:
         """The recording after those that make `position` samples."""
@@ -322,9 +345,11 @@ class FileSource:
         return total
 
     def _can_seek(self) -> bool:
-        """Whether seeking is exact. FLAC's would be, too, but not where the length is unknown."""
-        exact = self.encoding.subtype in decoding.SEEKABLE and self.encoding.format != "FLAC"
-        return exact and bool(self._file.seekable())
+        """Whether seeking is exact."""
+        return (
+            self.encoding.subtype in decoding.SEEKABLE
+            and self.encoding.format in decoding.SEEKABLE_FORMATS
+        )
 
     def _end_part(self, part: Part, done: int) -> None:
         """See whether a recording gave what it should."""
@@ -333,6 +358,8 @@ class FileSource:
             expected = decoding.frames(self._file)
         if part.view is not None and part.view.trouble is not None:
             raise ReadError(f"cannot read on in {self.name}: {part.view.trouble.strerror}")
+        if part.estimate is not None and done < part.estimate - LOST_SAMPLES:
+            expected = part.estimate
         trouble = decoding.trouble(self._file)
         if expected is not None and done < expected:
             missing = (expected - done) / self.sample_rate
@@ -355,6 +382,8 @@ class FileSource:
             raise ReadError(
                 f"{self.name} is cut off: its header promises {promise}, {there_s:.2f} s are there"
             )
+        if self._survey.is_damaged:
+            raise ReadError(f"{self.name} is damaged: much of what is in it is no sound")
         if self._survey.is_cut:
             raise ReadError(f"{self.name} is cut off in the middle of a page")
 
