@@ -16,9 +16,43 @@ from hypothesis import settings
 from support.places import PROJECT, REFERENCE
 from support.sound_server import SERVERS, SoundServer
 
+from gtcrn_cli.native.machine_code import load_kernel
 from gtcrn_cli.network.checkpoint import Checkpoint, import_model, load_model
 
 torch.set_num_threads(1)  # where something loaded OpenMP before this file could ask for that
+
+MARKED_BY = {  # a fixture marks who uses it
+    "sound_server": ("soundserver", "slow"),
+    "browser": ("browser",),
+    "cluster": ("cluster",),
+    "inproc": ("cluster",),
+}
+TOGETHER = ("soundserver", "browser", "cluster")  # in one process, which starts theirs once
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """For pytest-xdist: groups stay together, and the kernel is compiled once, beforehand."""
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "loadgroup"
+    if config.getoption("numprocesses", None):
+        load_kernel()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what uses the large fixtures. With pytest-xdist the slow tests begin: none comes last,
+    when the other processes have nothing left to do.
+    """
+    for item in items:
+        for fixture in item.fixturenames:
+            for mark in MARKED_BY.get(fixture, ()):
+                item.add_marker(mark)
+        for name in TOGETHER:
+            if item.get_closest_marker(name):
+                item.add_marker(pytest.mark.xdist_group(name))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 settings.load_profile("unhurried")

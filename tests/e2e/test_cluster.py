@@ -13,7 +13,8 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
-from support.batches import killing_who_reads, sparse_recording, wait_for
+from support.batches import killing_who_reads, sparse_recording
+from support.waiting import wait_for
 
 from gtcrn_cli.batch.jobs import LocalWorkers, Model, Workers
 from gtcrn_cli.batch.plan import Order
@@ -31,11 +32,11 @@ def model(shipped: Checkpoint) -> Model:
     return Model(shipped)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster() -> Iterator[distributed.LocalCluster]:
     """Two workers, each a process of its own, on loopback."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
     ) as cluster:
         yield cluster
 
@@ -56,6 +57,7 @@ def tree(root: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_the_command_does_the_same_on_a_cluster(source: Path, model: Model, cluster, tmp_path):
     command = [sys.executable, "-m", "gtcrn_cli", "batch", source, tmp_path / "out"]
     command += ["--cluster", cluster.scheduler_address]
@@ -67,10 +69,11 @@ def test_the_command_does_the_same_on_a_cluster(source: Path, model: Model, clus
     assert tree(tmp_path / "out") == tree(tmp_path / "here")
 
 
+@pytest.mark.slow
 def test_the_files_of_a_lost_worker_are_done_elsewhere(
     source: Path, model: Model, cluster, tmp_path
 ):
-    sparse_recording(source / "long.wav", 1200)
+    sparse_recording(source / "long.wav", 600)
 
     def hire(model: Model) -> Workers:
         return ClusterWorkers(model, cluster.scheduler_address)
@@ -81,10 +84,11 @@ def test_the_files_of_a_lost_worker_are_done_elsewhere(
     assert len(killed) == 1
     assert result.count("done") == 7
     assert not result.failures
-    assert soundfile.info(tmp_path / "out" / "long.wav").frames == 1200 * 16_000
+    assert soundfile.info(tmp_path / "out" / "long.wav").frames == 600 * 16_000
     assert len(tree(tmp_path / "out")) == 7
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_every_worker_fails_alone(source: Path, model: Model, cluster, tmp_path):
     sparse_recording(source / "deadly.wav", 3600)
 
@@ -111,7 +115,7 @@ def _allow_one_failure(dask_scheduler: distributed.Scheduler) -> None:
 def inproc() -> Iterator[str]:
     """A scheduler and a worker in this process, for the store that is in this process."""
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -168,6 +172,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_s3_with_worker_processes(source: Path, s3, state_dir, tmp_path: Path):
     for name in "ab":
         s3.put(str(source / "folder" / "0.wav"), f"bucket/in/folder/{name}.wav")
@@ -194,20 +199,23 @@ def test_no_scheduler_is_one_line(model: Model, monkeypatch: pytest.MonkeyPatch)
         ClusterWorkers(model, "nonsense://x")
 
 
+@pytest.mark.cluster
 def test_a_scheduler_without_workers_is_one_line(model: Model, monkeypatch):
     monkeypatch.setattr("gtcrn_cli.batch.cluster.PATIENCE_S", 0.5)
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
         pytest.raises(UserError, match="has no workers yet"),
     ):
         ClusterWorkers(model, empty.scheduler_address)
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_cluster_that_goes_away_ends_it(source: Path, model: Model, tmp_path: Path):
     sparse_recording(source / "long.wav", 7200)
     out = tmp_path / "out"
     gone = distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
     )
 
     def leave() -> None:

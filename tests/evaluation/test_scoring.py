@@ -52,6 +52,7 @@ def test_silence_has_no_scores_rather_than_wrong_ones(clean: np.ndarray):
     assert all(math.isnan(value) for value in scores.values())
 
 
+@pytest.mark.slow
 def test_dnsmos_prefers_clean_speech(clean: np.ndarray, noisy: np.ndarray):
     better = measures.dnsmos_scores(clean[:, 0])
     worse = measures.dnsmos_scores(noisy[:, 0])
@@ -105,6 +106,7 @@ def test_command_improves_the_example(folders: Path):
     assert report["means"]["SNR gain dB"]["noisy"]["mean"] == 0
 
 
+@pytest.mark.slow
 def test_outputs_of_other_tools_and_two_processes(folders: Path):
     target = folders / "scores.csv"
     run(folders / "noisy", folders / "clean", "--enhanced", folders / "clean",
@@ -119,6 +121,7 @@ def test_outputs_of_other_tools_and_two_processes(folders: Path):
     assert isinstance(result.exception, UserError) and "--overwrite" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_without_clean_originals_only_dnsmos(folders: Path):
     text = run(folders / "noisy" / "one.wav", "-j", 1)
     assert "DNSMOS OVRL" in text and "PESQ" not in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from support.simulated import SimulatedPair, SimulatedSound
+from support.waiting import wait_for
 
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.enhancer import Enhancer, Settings, enhance
@@ -76,6 +76,7 @@ def steepest(samples: np.ndarray) -> float:
     return float(np.abs(np.diff(samples[:, 0])).max())
 
 
+@pytest.mark.slow
 def test_eight_hours_between_clocks_200_ppm_apart():
     """At a low rate and with long hops, so that it takes seconds; the control counts in seconds."""
     hop_s, rate = 0.64, 250
@@ -258,13 +259,6 @@ def test_pairs_of_different_rates_work_and_count_the_converter():
     assert np.abs(pair.output()[-RATE:]).max() == pytest.approx(0.5, rel=0.02)
     spectrum = np.abs(np.fft.rfft(pair.output()[-3 * RATE :, 0]))
     assert np.argmax(spectrum) == TONE_HZ
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.005)
 
 
 @pytest.fixture

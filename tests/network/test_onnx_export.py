@@ -21,7 +21,7 @@ from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import GTCRNConfig
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exported(shipped: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "gtcrn.onnx"
     assert exporting.export(shipped, path) < 1e-5
@@ -82,6 +82,7 @@ def test_every_way_of_skip_fusion(name: str, tmp_path: Path) -> None:
     assert {node.name: tuple(node.shape) for node in session.get_inputs()} == exporting.SHAPES
 
 
+@pytest.mark.slow
 def test_exported_skips_are_rounded(noisy: np.ndarray) -> None:
     rounded = untrained(GTCRNConfig.parse("add+bfloat16"))
     exact = replace(rounded, config=GTCRNConfig())

@@ -1,8 +1,12 @@
-"""How alike two signals are."""
+"""Signals, and how alike two of them are."""
 
 from __future__ import annotations
 
 import numpy as np
+
+
+def tone(hz: float, level: float, seconds: float = 8) -> np.ndarray:
+    return level * np.sin(2 * np.pi * hz * np.arange(round(16_000 * seconds)) / 16_000)
 
 
 def si_sdr_db(estimate: np.ndarray, target: np.ndarray) -> float:

@@ -48,6 +48,7 @@ def run_ablation(folder: Path, *names: str, seeds: int = 2, steps: int = 2) -> R
     return CliRunner().invoke(app, ["ablate", str(folder), *arguments, *networks])
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path) -> None:
     result = run_ablation(tmp_path, *NAMES)
     assert result.exit_code == 0, result.output
@@ -76,6 +77,7 @@ def test_command(tmp_path: Path) -> None:
         assert (old["scores"], old["gradients"]) == (new["scores"], new["gradients"])
 
 
+@pytest.mark.slow
 def test_the_same_data_for_every_network(tmp_path: Path) -> None:
     """Before the first step a network that starts the same has the same gradients."""
     for folder, name in ((tmp_path / "a", "none"), (tmp_path / "b", "none")):

@@ -145,6 +145,7 @@ def test_intelligibility_loss_is_stoi_but_for_its_frames(speech: Tensor, noise: 
         assert ours == pytest.approx(theirs, abs=0.04)
 
 
+@pytest.mark.slow
 def test_quality_is_rated_as_dnsmos_does(speech: Tensor, noise: Tensor):
     dnsmos = pytest.importorskip("speechmos.dnsmos", reason="the extra 'evaluate' is missing")
     judge = Dnsmos()
@@ -162,6 +163,7 @@ def test_without_the_judge_its_extra_is_named(monkeypatch: pytest.MonkeyPatch):
         EnhancementLoss(quality=1.0)
 
 
+@pytest.mark.slow
 def test_nothing_is_better_than_clean_speech(speech: Tensor, noise: Tensor):
     quality, noisy = QualityLoss(), speech + 0.3 * noise
     assert (quality(speech, speech) == 0).all()

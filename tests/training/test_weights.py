@@ -122,6 +122,7 @@ def test_the_first_second_is_as_good_as_the_tenth(
     assert np.mean(early) >= np.mean(late) - 2
 
 
+@pytest.mark.slow
 def test_half_an_hour_ends_as_it_began(
     engine: Engine, speech: list[np.ndarray], noise: list[np.ndarray]
 ):
