@@ -49,7 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(mark)
         for name in TOGETHER:
             if item.get_closest_marker(name):
-                item.add_marker(pytest.mark.xdist_group(name))
+                server = (
+                    item.callspec.params.get("_sound_server") if hasattr(item, "callspec") else None
+                )
+                item.add_marker(
+                    pytest.mark.xdist_group(f"{name} {server.name}" if server else name)
+                )
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from support.sound_server import MICROPHONE, RATE, SoundServer
+from support.waiting import wait_for
 
 STARTING_S = 40.0  # for a machine on which all tests run at once
 
@@ -28,28 +28,38 @@ class LiveProcess:
             *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.events: list[dict[str, Any]] = []
+        self._seen = 0
+        self._ended = False
+        self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
     def _read(self) -> None:
         for line in self.process.stdout:
-            self.events.append(json.loads(line))
+            with self._news:
+                self.events.append(json.loads(line))
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
 
     def wait_for(
         self, what: Callable[[dict[str, Any]], bool], seconds: float = STARTING_S
     ) -> dict[str, Any]:
         """Until an event like that comes, or has come since the last one waited for: the event."""
-        end = time.monotonic() + seconds
-        seen = getattr(self, "_seen", 0)
-        while True:
-            for event in self.events[seen:]:
-                seen += 1
-                if what(event):
-                    self._seen = seen
-                    return event
-            assert time.monotonic() < end, f"in vain: {self.events[-3:]}"
-            assert self.process.poll() is None, self.process.stderr.read()
-            time.sleep(0.02)
+
+        def happened() -> dict[str, Any] | None:
+            while self._seen < len(self.events):
+                self._seen += 1
+                if what(self.events[self._seen - 1]):
+                    return self.events[self._seen - 1]
+            assert not self._ended, self.process.stderr.read()
+            return None
+
+        with self._news:
+            event = self._news.wait_for(happened, seconds)
+        assert event is not None, f"in vain: {self.events[-3:]}"
+        return event
 
     def wait_for_note(self, words: str) -> str:
         """Until it says so."""
@@ -106,10 +116,7 @@ class Listener:
 
     def wait_for_sound(self, after: int = 0, seconds: float = 20.0) -> None:
         """Until something is heard."""
-        end = time.monotonic() + seconds
-        while not np.abs(self.heard()[after:]).max(initial=0) > 0.01:
-            assert time.monotonic() < end, "nothing was heard"
-            time.sleep(0.05)
+        wait_for(lambda: bool(np.abs(self.heard()[after:]).max(initial=0) > 0.01), seconds)
 
     def close(self) -> None:
         self._process.kill()
