@@ -133,7 +133,7 @@ class PipeSink:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise UserError(f"cannot write to {self.name}: {error.strerror}") from None
+            raise UserError(f"cannot write to stdout: {error.strerror}") from None
 
     def keep_partial(self) -> str:
         """See `streams.Sink`: what has been written to a pipe is gone."""

@@ -106,11 +106,11 @@ def _number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def require_chart(target: Path) -> None:
+def require_chart(target: Path, overwrite: bool = False) -> None:
     """Refuse a chart that cannot be drawn before minutes of measuring, not after."""
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtraError("--plot", "bench")
-    require_free(target, overwrite=True)
+    require_free(target, overwrite)
     if target.suffix.lower() not in CHART_SUFFIXES:
         raise UserError(
             f"no charts as {target.name}: its name must end in {' '.join(CHART_SUFFIXES)}"

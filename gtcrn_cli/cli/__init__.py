@@ -6,16 +6,11 @@ once, and most of the packages behind the commands take longer to import than th
 
 from __future__ import annotations
 
-import logging
-import signal
-import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..errors import UserError
 from . import (
     ablate,
     batch,
@@ -30,6 +25,7 @@ from . import (
     models,
     train,
 )
+from .conduct import run
 
 app = typer.Typer(
     name="gtcrn",
@@ -78,29 +74,6 @@ app.command(short_help="Fit a model to your own noise.")(train.finetune)
 app.command(short_help="Compare networks on the same budget.")(ablate.ablate)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    """End by an exception, so that a half-written output is removed on the way out."""
-    raise SystemExit(128 + signum)
-
-
-def _show_log() -> None:
-    """Print on stderr what the library logs, as it does all that is for the user."""
-
-    class Stderr(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            print(f"gtcrn: {record.getMessage()}", file=sys.stderr, flush=True)
-
-    library = logging.getLogger("gtcrn_cli")
-    library.setLevel(logging.INFO)
-    library.handlers = [Stderr()]
-
-
 def main() -> None:
     """Run the command line; what a user can put right ends in one line on stderr and exit 1."""
-    signal.signal(signal.SIGTERM, _terminate)
-    _show_log()
-    try:
-        app()
-    except UserError as error:
-        print(f"gtcrn: {error}", file=sys.stderr)
-        sys.exit(1)
+    run(app)

@@ -194,9 +194,10 @@ def batch(
                 done_s = seconds
 
             result = run_batch(order, network, hire, manifest, progress, fail_fast)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         typer.echo("gtcrn: stopped; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+        code = stop.code if isinstance(stop, SystemExit) else 130
+        raise typer.Exit(code if isinstance(code, int) else 1) from None
     notes = [note for path in report or [] for note in write_report(result, path)]
     _say(result, quiet)
     for note in notes:

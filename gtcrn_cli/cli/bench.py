@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Model
+from .options import Model, Overwrite
 
 
 def bench(
@@ -31,6 +31,7 @@ def bench(
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Draw bars, too: .png, .svg or .pdf."),
     ] = None,
+    overwrite: Overwrite = False,
     callers: Annotated[
         int | None,
         typer.Option(
@@ -52,7 +53,7 @@ def bench(
     from ..bench import benchmark, tables
 
     if chart is not None:
-        tables.require_chart(chart)
+        tables.require_chart(chart, overwrite)
     report = benchmark.run(
         model, seconds, repeats, only or [], lambda name: typer.echo(f"measuring {name}", err=True)
     )

@@ -56,6 +56,10 @@ def test_chart(tmp_path: Path, suffix: str, start: bytes) -> None:
 
 def test_chart_that_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables.require_chart(tmp_path / "chart.png")
+    (tmp_path / "mine.png").write_bytes(b"a picture")
+    tables.require_chart(tmp_path / "mine.png", overwrite=True)
+    with pytest.raises(UserError, match="--overwrite"):
+        tables.require_chart(tmp_path / "mine.png")
     with pytest.raises(UserError, match=r"must end in \.png \.svg \.pdf"):
         tables.require_chart(tmp_path / "chart.nonsense")
     with pytest.raises(UserError, match="does not exist"):

@@ -1,0 +1,100 @@
+"""How commands end when their streams are closed or full, a reader leaves, or a signal comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.batches import sparse_recording
+from support.places import PROJECT
+
+COMMAND = f"'{sys.executable}' -m gtcrn_cli"
+NOISY = PROJECT / "examples" / "noisy.wav"
+
+
+def shell(words: str, folder: Path) -> tuple[int, str]:
+    """Exit code and stderr of a command line; ``gtcrn`` is what is tested."""
+    line = f'set -o pipefail; gtcrn() {{ {COMMAND} "$@"; }}; {words.replace("NOISY", str(NOISY))}'
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    ended = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    return ended.returncode, ended.stderr
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("gtcrn models >&-", 1, "stdout is closed"),
+        ("gtcrn denoise - out.wav <&-", 1, "stdin is closed"),
+        ("gtcrn batch - out <&-", 1, "stdin is closed"),
+        ("gtcrn denoise NOISY - --format flac >&-", 1, "stdout is closed"),
+        ("gtcrn denoise NOISY out.wav <&- >&- 2>&-", 0, ""),
+        pytest.param("gtcrn --help >/dev/full", 1, "No space left", marks=needs_full),
+        pytest.param("gtcrn denoise NOISY - >/dev/full", 1, "No space left", marks=needs_full),
+        pytest.param("gtcrn models 2>/dev/full", 0, "", marks=needs_full),
+        pytest.param("gtcrn denoise no.wav out.wav 2>/dev/full", 1, "", marks=needs_full),
+        ("gtcrn models show gtcrn | true", 141, ""),
+        ("gtcrn denoise NOISY - | head -c 10 >/dev/null", 141, ""),
+    ],
+)
+def test_closed_and_full_streams_are_one_line(words: str, code: int, said: str, tmp_path: Path):
+    ended, stderr = shell(words, tmp_path)
+    assert ended == code, stderr
+    assert "Traceback" not in stderr
+    assert said in stderr and len(stderr.splitlines()) == (1 if said else 0)
+    whole = ["out.wav"] if code == 0 and "out.wav" in words else []
+    assert [path.name for path in tmp_path.iterdir()] == whole
+
+
+@pytest.mark.parametrize(
+    ("number", "command", "said"),
+    [
+        (signal.SIGTERM, ("denoise", "long.wav", "out.wav"), "stopped by SIGTERM"),
+        (signal.SIGHUP, ("denoise", "long.wav", "out.wav"), "stopped by SIGHUP"),
+        (signal.SIGINT, ("denoise", "long.wav", "out.wav"), "stopped"),
+        (signal.SIGTERM, ("batch", "long", "out", "-j", "1"), "the same command goes on from here"),
+    ],
+)
+def test_a_signal_ends_a_command_with_one_line_and_no_half_output(
+    number: signal.Signals, command: tuple[str, ...], said: str, tmp_path: Path
+):
+    (tmp_path / "long").mkdir()
+    sparse_recording(tmp_path / "long" / "long.wav", 20_000)
+    (tmp_path / "long.wav").symlink_to("long/long.wav")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gtcrn_cli", *command],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 60
+    while not any(tmp_path.rglob(".*.part")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert len(stderr.splitlines()) == 1 and said in stderr
+    assert {path.name for path in tmp_path.rglob("*")} <= {
+        *("long", "long.wav", "out", ".gtcrn-batch.jsonl")
+    }
+
+
+def test_nohup_is_obeyed(tmp_path: Path):
+    sparse_recording(tmp_path / "long.wav", 500)
+    words = (
+        f"(trap '' HUP; exec {COMMAND} denoise long.wav out.wav) & pid=$!; "
+        "while ! ls .*.part >/dev/null 2>&1; do sleep 0.01; done; kill -HUP $pid; wait $pid"
+    )
+    assert shell(words, tmp_path) == (0, "")
+    assert (tmp_path / "out.wav").exists()
