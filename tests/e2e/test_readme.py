@@ -1,13 +1,19 @@
-"""The README's commands do what it says."""
+"""The README's commands and code do what it says, here and in continuous integration."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from support.places import PROJECT
 
-README = (PROJECT / "README.md").read_text()
+README = (PROJECT / "README.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_every_command_and_option_it_names_exists():
@@ -36,3 +42,28 @@ def test_ci_runs_both_of_its_commands():
     for environment in (".venv", ".venv-test"):
         assert f"python3 -m venv {environment} " in README
         assert f"run_readme {environment}\n" in script
+    assert ".venv-test/bin/pytest -n 2\n" in README
+
+
+def test_ci_runs_with_the_oldest_and_a_new_python():
+    """In a container whose ``python3`` it is: that is what `.ci/run` takes."""
+    workflow = (PROJECT / ".github" / "workflows" / "ci.yml").read_text()
+    oldest = re.search(r'requires-python = ">=(.*)"', (PROJECT / "pyproject.toml").read_text())[1]
+    assert f'python: ["{oldest}", "3.13"]' in workflow
+    assert "container: python:${{ matrix.python }}-" in workflow
+    assert "- run: .ci/run\n" in workflow
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_its_python_code_runs(code: str, tmp_path: Path):
+    """As it stands there, where the example recording is at hand."""
+    (tmp_path / "examples").mkdir()
+    shutil.copy(PROJECT / "examples" / "noisy.wav", tmp_path / "examples")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_has_python_code():
+    assert PYTHON
