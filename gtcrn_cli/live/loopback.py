@@ -8,7 +8,6 @@ one kind, so that what the listening takes is the same on both sides.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ SETTLE_S = 3.5  # until the devices have started and what that costs is no longe
 CLICKS = 12
 APART_S = (0.20, 0.32)  # uneven, so that only one delay fits
 BLOCK = 256
+LOOK_S = 0.0005  # how long one side is waited for while the other may have something
 CLICK_S = 0.01
 CLICK_LEVEL = 0.3
 CLEAR = 8.0  # times the background: then a peak of the correlation is the click
@@ -108,19 +108,17 @@ class _Listener:
     def __init__(self, source: str, play: Samples | None = None, sink: str = "") -> None:
         self.ring = Ring(60 * RATE, 1)
         self._first_s = np.inf
-        self._arrived = threading.Event()
         player = plan = None
         if play is not None:
             player = Player(Ring(60 * RATE, 1), RATE // 200, len(play), 60 * RATE)
             player.ring.write(play)
             plan = StreamPlan(sink, "the microphone", RATE, 1, 2 * BLOCK, 4 * BLOCK, 16 * BLOCK)
         record = StreamPlan(source, "the listener", RATE, 1, BLOCK)
-        self._streams = Streams(record, plan, self.ring, player, self._arrived)
+        self._streams = Streams(record, plan, self.ring, player)
 
     def look(self) -> None:
         """To be called often: sound comes at once or late, so the least delay seen is the true."""
-        if self._arrived.is_set():
-            self._arrived.clear()
+        if self._streams.wait(LOOK_S):
             self._first_s = min(self._first_s, self.ring.touched_s - self.ring.written / RATE)
 
     def heard(self) -> tuple[Samples, float]:
@@ -140,7 +138,6 @@ def _click_to_click(microphone: str, speaker: str) -> float | None:
     input = _Listener(f"{microphone}.monitor", played, microphone)
     end_s = time.monotonic() + len(played) / RATE + 1.0
     while time.monotonic() < end_s:
-        time.sleep(0.0005)
         output.look()
         input.look()
     (heard, heard_s), (sent, sent_s) = output.heard(), input.heard()

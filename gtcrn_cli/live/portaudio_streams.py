@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -32,7 +33,7 @@ class PortAudioStreams:
         Faults that the driver reports.
     """
 
-    def __init__(self, input: Ring, player: Player, arrived: threading.Event) -> None:
+    def __init__(self, input: Ring, player: Player, arrived: Callable[[], None]) -> None:
         self._sd = portaudio()
         self._input, self._player, self._arrived = input, player, arrived
         self._streams: dict[Side, Any] = {}
@@ -95,7 +96,7 @@ class PortAudioStreams:
         recorded_s = times.currentTime - times.inputBufferAdcTime - count / self._input_rate
         self.latency_s[0] = max(0.0, recorded_s)
         self.xruns += bool(flags.input_overflow)
-        self._arrived.set()
+        self._arrived()
 
     def _on_output(self, block: Samples, count: int, times: Any, flags: Any) -> None:
         self._player.play(block, time.monotonic())

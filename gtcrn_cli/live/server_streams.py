@@ -2,7 +2,10 @@
 
 Both are opened on a device by name and with the flag that forbids to move them. When that device
 goes, the server ends the stream: what is played cannot come out of another one, not even for the
-time that it takes to notice. One thread feeds both; it never waits for the server to answer.
+time that it takes to notice.
+
+There is no thread and no callback here: whoever waits for input, in `wait`, does what there is to
+do meanwhile. So one thread carries the sound all the way, and is woken once for each block.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from .ring import Player, Ring
 
 APPLICATION = "gtcrn live"
 OPENING_S = 4.0  # a server that has not opened a stream by then is treated as absent
-CLOSING_S = 1.5
+RESTING = 0.75  # of a block, after one has come
 MOST_MESSAGES = 10_000  # at once
 TICK_S = 0.1  # the longest wait for the server to say something
 TIMED_S = 0.5  # how often the server's own delay is looked at
@@ -92,8 +95,6 @@ class Streams:
         Where what is recorded goes.
     player
         What fills what is played.
-    arrived
-        Set when input has come.
 
     Raises
     ------
@@ -114,35 +115,35 @@ class Streams:
         play: StreamPlan | None,
         input: Ring | None,
         player: Player | None,
-        arrived: threading.Event,
     ) -> None:
-        self._lib = libpulse()
+        try:
+            self._lib = libpulse()
+        except OSError as error:
+            raise DeviceError(f"the sound server's library is not there ({error})") from None
         self._plans = (record, play)
-        self._input, self._player, self._arrived = input, player, arrived
+        self._input, self._player = input, player
         self.latency_s = [0.0, 0.0]
         self.xruns = 0
-        self._silent = self._flushed = False
+        self._silent = self._flushed = self._opened = self._woken = False
         self._underflow = self._left = -1
         self._data, self._size = ctypes.c_void_p(), ctypes.c_size_t()
-        if play is not None:
+        if play is not None and player is not None:
             self._frame = BYTES * play.channels
             self._low = play.block
             self._length = play.most
-            if player is not None:
-                player.buffered = True
+            player.buffered = True
         self._failure: str | None = None
-        self._closing = False
-        self._opened = threading.Event()
         self._context: int | None = None
         self._streams: list[int | None] = [None, None]
-        self._timed_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="sound server", daemon=True)
+        self._timed_s = self._turned_s = 0.0
         self._loop: int | None = self._lib.mainloop_new()
         self._freeing = threading.Lock()  # nobody may wake a loop that is freed
-        self._thread.start()
-        if not self._opened.wait(OPENING_S):
-            self.close()
-            raise DeviceError("the sound server does not answer")
+        self._connect()
+        end_s = time.monotonic() + OPENING_S
+        while not self._opened and self._failure is None:
+            if time.monotonic() > end_s:
+                self._failure = "the sound server does not answer"
+            self.wait(TICK_S)
         if self._failure is not None:
             self.close()
             raise DeviceError(self._failure)
@@ -153,9 +154,10 @@ class Streams:
         return self._failure
 
     def wake(self) -> None:
-        """Have a look at the player now: there is more to play."""
+        """Have `wait` return, from any thread."""
         with self._freeing:
             if self._loop is not None:
+                self._woken = True
                 self._lib.mainloop_wakeup(self._loop)
 
     def silence(self) -> None:
@@ -164,38 +166,55 @@ class Streams:
         self.wake()
 
     def close(self) -> None:
-        """End both streams. Does not wait for a server that does not answer."""
-        self._closing = True
-        self.wake()
-        self._thread.join(CLOSING_S)
-
-    # What follows runs in the thread.
-
-    def _run(self) -> None:
+        """End both streams. Does not wait for the server."""
         lib = self._lib
-        loop = self._loop
-        assert loop is not None
-        try:
-            self._connect(loop)
-            while not self._closing and self._failure is None:
-                lib.mainloop_prepare(loop, round(1e6 * TICK_S))
-                lib.mainloop_poll(loop)
-                lib.mainloop_dispatch(loop)
-                for _ in range(MOST_MESSAGES):  # all that it has said, or we act on old news
-                    if lib.mainloop_iterate(loop, 0, None) <= 0:
-                        break
-                self._turn()
-        except Exception as error:
-            self._fail(f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            self._opened.set()
-            self._disconnect()
-            with self._freeing:
-                self._loop = None
-            lib.mainloop_free(loop)
+        with self._freeing:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        for stream in self._streams:
+            if stream is not None:
+                lib.stream_disconnect(stream)
+                lib.stream_unref(stream)
+        if self._context is not None:
+            lib.context_disconnect(self._context)
+            lib.context_unref(self._context)
+        lib.mainloop_free(loop)
 
-    def _connect(self, loop: int) -> None:
+    def wait(self, timeout_s: float) -> bool:
+        """Until input has come, somebody wakes us, or the time is up: whether input has come.
+
+        To be called all the time, from one thread.
+        """
+        lib, loop = self._lib, self._loop
+        end_s = time.monotonic() + timeout_s
+        self._rest(timeout_s)
+        now = time.monotonic()
+        while loop is not None and self._failure is None:
+            lib.mainloop_prepare(loop, round(1e6 * min(TICK_S, max(0.0, end_s - now))))
+            lib.mainloop_poll(loop)
+            lib.mainloop_dispatch(loop)
+            for _ in range(MOST_MESSAGES):  # all that it has said, or we act on old news
+                if lib.mainloop_iterate(loop, 0, None) <= 0:
+                    break
+            now = time.monotonic()
+            if self._turn(now):
+                return True
+            if self._woken or now >= end_s:
+                self._woken = False
+                break
+        return False
+
+    def _rest(self, most_s: float) -> None:
+        """Sleep while nothing can have come yet: the server wakes us for every word it says."""
+        plan, ring = self._plans[0], self._input
+        if self._opened and plan is not None and ring is not None:
+            due_s = ring.touched_s + RESTING * plan.block / plan.sample_rate
+            rest_s = min(due_s - time.monotonic(), most_s)
+            if rest_s > 0:
+                time.sleep(rest_s)
+
+    def _connect(self) -> None:
         lib = self._lib
         properties = lib.proplist_new()
         for name, value in (
@@ -204,45 +223,49 @@ class Streams:
         ):
             lib.proplist_sets(properties, name.encode(), value.encode())
         self._context = lib.context_new_with_proplist(
-            lib.mainloop_get_api(loop), APPLICATION.encode(), properties
+            lib.mainloop_get_api(self._loop), APPLICATION.encode(), properties
         )
         lib.proplist_free(properties)
         if lib.context_connect(self._context, None, NO_AUTOSPAWN, None) < 0:
-            self._fail("no sound server")
+            self._failure = "no sound server"
 
-    def _turn(self) -> None:
-        """Do what there is to do after the server has said something, or has not."""
+    def _turn(self, now: float) -> bool:
+        """Do what there is to do after the server has said something: whether input has come."""
         lib = self._lib
+        if self._opened and self._plans[0] is not None and now - self._turned_s < TICK_S:
+            readable = lib.stream_readable_size(self._streams[0])
+            if not readable and not self._woken:  # it has only asked for more to play
+                return False
+        self._turned_s = now
         state = lib.context_get_state(self._context)
         if state >= CONTEXT_FAILED:
-            self._fail("the sound server is gone")
-            return
+            self._failure = "the sound server is gone"
+            return False
         if state != CONTEXT_READY:
-            return
+            return False
         if self._streams == [None, None]:
             self._open()
         states = [self._state(side) for side in (0, 1)]
         for plan, state in zip(self._plans, states, strict=True):
             if plan is not None and state > STREAM_READY:
-                opened = self._opened.is_set()
-                self._fail(f"{plan.name} is gone" if opened else f"{plan.name} is not there")
-                return
+                self._failure = f"{plan.name} is {'gone' if self._opened else 'not there'}"
+                return False
         if STREAM_CREATING in states:
-            return
+            return False
         for plan, stream in zip(self._plans, self._streams, strict=True):
             # The flag forbids it; but what is at stake is a voice on a loudspeaker.
             if plan and lib.stream_get_device_name(stream) != plan.device.encode():
-                self._fail(f"the sound server moved us away from {plan.name}")
-                return
-        if not self._opened.is_set():
+                self._failure = f"the sound server moved us away from {plan.name}"
+                return False
+        if not self._opened:
             self._start()
-            self._opened.set()
-        self._capture()
-        self._play()
-        now = time.monotonic()
+            self._opened = True
+        came = self._capture()
+        self.push()
         if now - self._timed_s > TIMED_S:
             self._timed_s = now
             self._look_at_latency()
+        return came
 
     def _state(self, side: int) -> int:
         stream = self._streams[side]
@@ -278,11 +301,11 @@ class Streams:
                 )
             self._streams[side] = stream
 
-    def _capture(self) -> None:
+    def _capture(self) -> bool:
         plan, stream, lib, ring = self._plans[0], self._streams[0], self._lib, self._input
-        if plan is None or ring is None:
-            return
         came = False
+        if plan is None or ring is None:
+            return came
         while lib.stream_readable_size(stream):
             lib.stream_peek(stream, ctypes.byref(self._data), ctypes.byref(self._size))
             if not self._size.value:
@@ -299,13 +322,13 @@ class Streams:
             came = True
         if came:
             ring.touched_s = time.monotonic()
-            self._arrived.set()
+        return came
 
-    def _play(self) -> None:
-        """Hand over all that is ready; silence, or a fade to it, if too little is."""
+    def push(self) -> None:
+        """Hand over all that is ready to be played; silence, or a fade to it, if too little is."""
         plan, player, lib = self._plans[1], self._player, self._lib
         stream = self._streams[1]
-        if plan is None or player is None:
+        if plan is None or player is None or self._failure is not None or not self._opened:
             return
         writable = lib.stream_writable_size(stream) // self._frame
         if writable > self._length:  # an error, or a server that wants more than it said
@@ -364,17 +387,3 @@ class Streams:
             if side == 1 and self._player is not None and self._plans[1] is not None:
                 latency_s -= self._player.queued / self._plans[1].sample_rate  # counted elsewhere
             self.latency_s[side] = max(0.0, latency_s)
-
-    def _fail(self, why: str) -> None:
-        self._failure = why
-        self._opened.set()
-
-    def _disconnect(self) -> None:
-        lib = self._lib
-        for stream in self._streams:
-            if stream is not None:
-                lib.stream_disconnect(stream)
-                lib.stream_unref(stream)
-        if self._context is not None:
-            lib.context_disconnect(self._context)
-            lib.context_unref(self._context)

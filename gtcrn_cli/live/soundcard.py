@@ -177,13 +177,13 @@ class Pair:
                 sink.pulse, sink.name, rates[1], ends[1].channels, blocks[1], kept, most
             )
         if record is None or play is None:
-            self._portaudio = PortAudioStreams(self.input, self.player, self._arrived)
+            self._portaudio = PortAudioStreams(self.input, self.player, self._has_arrived)
             if record is None:
                 self._portaudio.open_input(ends[0], rates[0], blocks[0], buffers.input_s)
             if play is None:
                 self._portaudio.open_output(ends[1], rates[1], blocks[1], buffers.device_s)
         if record is not None or play is not None:
-            self._server = Streams(record, play, self.input, self.player, self._arrived)
+            self._server = Streams(record, play, self.input, self.player)
         self._started_s = self.now()
         if self._portaudio is not None:
             self._portaudio.start()
@@ -205,12 +205,23 @@ class Pair:
         return time.monotonic()
 
     def wait(self, timeout_s: float) -> None:
-        """Until input has come, or the time is up."""
-        self._arrived.wait(timeout_s)
-        self._arrived.clear()
+        """Until input has come, or the time is up; feeds the sound server meanwhile."""
+        server = self._server
+        if server is None:
+            self._arrived.wait(timeout_s)
+            self._arrived.clear()
+        elif server.failure is None:
+            server.wait(timeout_s)
+        else:
+            time.sleep(timeout_s)
 
     def wake(self) -> None:
         """Something waits for the output."""
+        if self._server is not None:
+            self._server.push()
+
+    def _has_arrived(self) -> None:
+        self._arrived.set()
         if self._server is not None:
             self._server.wake()
 

@@ -180,6 +180,34 @@ def test_a_jittery_worker_gets_more_headroom_but_not_ever_more():
     assert steepest(pair.output()) < 0.5 * RISE * 1.05
 
 
+def test_a_delay_that_was_added_goes_again_when_all_is_calm():
+    """Held up for a minute, then no more; the sound is neither cut nor stretched audibly."""
+    pair = SimulatedPair(tone, stalls=[(start, 0.03) for start in range(4, 60)])
+    notes: list[str] = []
+    enhancer = Enhancer(FixedEngine(1.0), RATE)
+    worker = Worker(pair, enhancer, Controls(Settings()), notes.append)
+    run(worker, 8)
+    planned_s = worker.latency_s
+    run(worker, 52)
+    assert worker.latency_s > planned_s + 0.005
+    run(worker, 180)
+    assert abs(worker.latency_s - planned_s) < 0.006
+    assert ["more delay" in note for note in notes] == [True] * (len(notes) - 1) + [False]
+    assert worker.counters.underruns == 0
+    assert steepest(pair.output()) < 0.5 * RISE * 1.05
+
+
+def test_a_gap_leaves_no_delay_behind():
+    """Shorter than what makes input drop: what has piled up is squeezed out or left unplayed."""
+    pair = SimulatedPair(tone, stalls=[(20.0, 0.12), (22.0, 0.12), (24.0, 0.12)])
+    worker = worker_of(pair)
+    run(worker, 19)
+    before_s = worker.latency_s
+    run(worker, 21)
+    assert worker.counters.underruns == 3
+    assert abs(worker.latency_s - before_s) < 0.02
+
+
 def test_what_goes_wrong_while_devices_start_is_not_counted():
     pair = SimulatedPair(tone, stalls=[(0.5, 1.0)])
     worker = worker_of(pair)
