@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .conduct import code_of
 from .options import (
     AllowTruncated,
     AttenLimit,
@@ -196,8 +197,7 @@ def batch(
             result = run_batch(order, network, hire, manifest, progress, fail_fast)
     except (KeyboardInterrupt, SystemExit) as stop:
         typer.echo("gtcrn: stopped; the same command goes on from here", err=True)
-        code = stop.code if isinstance(stop, SystemExit) else 130
-        raise typer.Exit(code if isinstance(code, int) else 1) from None
+        raise typer.Exit(code_of(stop)) from None
     notes = [note for path in report or [] for note in write_report(result, path)]
     _say(result, quiet)
     for note in notes:

@@ -66,6 +66,13 @@ def run(command: Callable[[], object]) -> NoReturn:
     sys.exit(code)
 
 
+def code_of(stop: KeyboardInterrupt | SystemExit) -> int:
+    """The exit code of what ends a command from outside, for one that has said so itself."""
+    if isinstance(stop, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return stop.code if isinstance(stop.code, int) else 1
+
+
 def _outcome(command: Callable[[], object], closed: list[str]) -> tuple[int, str | None]:
     """The exit code, and what is to be said."""
     try:

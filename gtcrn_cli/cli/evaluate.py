@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UserError
+from .conduct import code_of
 from .options import EngineName, Model, Quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..evaluation.scoring import Result
+    from ..evaluation.judging import Failure, Result
+
+KEEP_EVERY_S = 10.0
 
 
 class FormatChoice(str, Enum):
@@ -45,9 +50,13 @@ def evaluate(
     engine: EngineName = "native",
     dnsmos: Annotated[bool, typer.Option(help="Also DNSMOS, which takes longest.")] = True,
     format_name: Annotated[
-        FormatChoice,
-        typer.Option("--format", help="Markdown has the means; csv and json have every file."),
-    ] = FormatChoice.markdown,
+        FormatChoice | None,
+        typer.Option(
+            "--format",
+            show_default="by the ending of OUTPUT: .md, .csv or .json; markdown on stdout",
+            help="Markdown has the means; csv and json have every file.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write there.", show_default="stdout")
     ] = None,
@@ -59,15 +68,17 @@ def evaluate(
 ) -> None:
     """Measure PESQ, STOI, SI-SDR and DNSMOS of noisy speech before and after enhancement.
 
-    Means are given with their 95 % confidence interval.
+    Means are given with their 95 % confidence interval. Recordings of more than 30 s are scored in
+    windows of 20 s. What cannot be judged is listed at the end, and the exit code is 1 then.
     """
-    from ..evaluation.scoring import as_csv, as_json, as_markdown, find_trials
     from ..evaluation.scoring import evaluate as judge_all
+    from ..evaluation.scoring import find_trials
     from ..network.checkpoint import load_model
-    from ..paths import require_free, write_whole
+    from ..paths import require_free
 
     if clean is None and not dnsmos:
         raise typer.BadParameter("without CLEAN only DNSMOS can be measured, and --no-dnsmos it is")
+    as_text = writer_of(format_name, output)
     if output is not None:
         require_free(output, overwrite)
     trials = find_trials(noisy, clean, enhanced)
@@ -78,16 +89,73 @@ def evaluate(
         dnsmos,
         min(jobs or os.cpu_count() or 1, len(trials)),
     )
-    collected = list(_with_bar(results, len(trials), sys.stderr.isatty() and not quiet))
-    to_text = {"markdown": as_markdown, "csv": as_csv, "json": as_json}[format_name.value]
-    text = to_text(collected)
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
-        write_whole(output, text.encode())
+    _collect(_with_bar(results, len(trials), sys.stderr.isatty() and not quiet), as_text, output)
 
 
-def _with_bar(results: Iterator[Result], count: int, visible: bool) -> Iterator[Result]:
+def writer_of(
+    choice: FormatChoice | None, output: Path | None
+) -> Callable[[Sequence[Result]], str]:
+    """What makes the text that is asked for, or that the output's ending tells."""
+    from ..evaluation.scoring import as_csv, as_json, as_markdown
+
+    by_ending = {".md": as_markdown, ".csv": as_csv, ".json": as_json}
+    if choice is not None:
+        return {"markdown": as_markdown, "csv": as_csv, "json": as_json}[choice.value]
+    ending = output.suffix.lower() if output is not None else ".md"
+    if ending not in by_ending:
+        raise UserError(f"{output}: scores go to a .md, .csv or .json; --format says which else")
+    return by_ending[ending]
+
+
+def _collect(
+    outcomes: Iterable[Result | Failure],
+    as_text: Callable[[Sequence[Result]], str],
+    output: Path | None,
+) -> None:
+    """Gather what comes, and write it at the end; on the way, what there is to a partial file."""
+    from ..evaluation.judging import Result
+    from ..paths import kept_partial_path, write_whole
+
+    partial = None if output is None else kept_partial_path(output)
+    results: list[Result] = []
+    failures: list[Failure] = []
+    kept_at, kept = time.monotonic(), False
+
+    def write(target: Path | None) -> None:
+        if not results:
+            return
+        if target is None:
+            typer.echo(as_text(results), nl=False)
+        else:
+            write_whole(target, as_text(results).encode())
+
+    try:
+        for outcome in outcomes:
+            if isinstance(outcome, Result):
+                results.append(outcome)
+            else:
+                failures.append(outcome)
+            if partial is not None and time.monotonic() - kept_at > KEEP_EVERY_S:
+                write(partial)
+                kept_at, kept = time.monotonic(), True
+    except (KeyboardInterrupt, SystemExit) as stop:
+        write(partial)
+        where = f": see {partial}" if results and partial is not None else ""
+        typer.echo(f"gtcrn: stopped after {len(results)} files{where}", err=True)
+        raise typer.Exit(code_of(stop)) from None
+    write(output)
+    if kept and partial is not None:
+        partial.unlink(missing_ok=True)
+    for failure in failures:
+        place = "" if failure.name in failure.reason else f"{failure.name}: "
+        typer.echo(f"gtcrn: not judged: {place}{failure.reason}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _with_bar(
+    results: Iterator[Result | Failure], count: int, visible: bool
+) -> Iterator[Result | Failure]:
     from rich.console import Console
     from rich.progress import track
 

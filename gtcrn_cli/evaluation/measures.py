@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import astuple, dataclass
 from functools import partial
 
 import numpy as np
@@ -19,23 +20,54 @@ from .recordings import Mono
 
 Scores = dict[str, float]  # by the name of the measure
 
+_LEAST = 1e-20  # of an energy, so that its logarithm is a number
+
+
+@dataclass(frozen=True)
+class Energies:
+    """What the ratios of an estimate and its target are made of; those of two parts add up."""
+
+    estimate: float
+    target: float
+    common: float  # estimate times target
+    error: float
+
+    @classmethod
+    def of(cls, estimate: Mono, target: Mono) -> Energies:
+        """Of two signals of the same length."""
+        e, t = estimate.astype(float), target.astype(float)
+        return cls(float(e @ e), float(t @ t), float(e @ t), float(np.sum((e - t) ** 2)))
+
+    def __add__(self, other: Energies | None) -> Energies:
+        if other is None:
+            return self
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Energies(*(one + another for one, another in pairs))
+
+    @property
+    def si_sdr_db(self) -> float:
+        """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, equation 3)."""
+        if self.target == 0 or self.estimate == 0:
+            return math.nan
+        scaled = self.common**2 / self.target
+        return 10 * math.log10((scaled + _LEAST) / (max(self.estimate - scaled, 0) + _LEAST))
+
+    @property
+    def snr_db(self) -> float:
+        """Energy of the target over that of everything in the estimate that is not the target."""
+        if self.target == 0:
+            return math.nan
+        return 10 * math.log10(self.target / (self.error + _LEAST))
+
 
 def si_sdr_db(estimate: Mono, target: Mono) -> float:
-    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, equation 3)."""
-    estimate, target = estimate.astype(float), target.astype(float)
-    energy = float(target @ target)
-    if energy == 0:
-        return math.nan
-    scaled = target * (float(estimate @ target) / energy)
-    return float(10 * np.log10(scaled @ scaled / (np.sum((estimate - scaled) ** 2) + 1e-20)))
+    """See `Energies`."""
+    return Energies.of(estimate, target).si_sdr_db
 
 
 def snr_db(estimate: Mono, target: Mono) -> float:
-    """Energy of the target over that of everything in the estimate that is not the target."""
-    target = target.astype(float)
-    if not target.any():
-        return math.nan
-    return float(10 * np.log10(target @ target / (np.sum((estimate - target) ** 2) + 1e-20)))
+    """See `Energies`."""
+    return Energies.of(estimate, target).snr_db
 
 
 def pesq_score(estimate: Mono, target: Mono, band: str = "wb") -> float:
@@ -46,7 +78,7 @@ def pesq_score(estimate: Mono, target: Mono, band: str = "wb") -> float:
         raise MissingExtraError("PESQ", "evaluate") from None
     try:
         return float(pesq.pesq(SAMPLE_RATE, target, estimate, band))
-    except pesq.PesqError:
+    except (pesq.PesqError, ValueError):  # ValueError: of what it takes for silence
         return math.nan
 
 
@@ -75,10 +107,11 @@ def dnsmos_scores(samples: Mono) -> Scores:
     return {f"DNSMOS {names[key]}": float(value) for key, value in scores.items()}
 
 
-AGAINST_CLEAN: dict[str, Callable[[Mono, Mono], float]] = {
+# Those against a clean original that grow with a recording's length in time or memory.
+BY_WINDOW: dict[str, Callable[[Mono, Mono], float]] = {
     "WB-PESQ": partial(pesq_score, band="wb"),
     "NB-PESQ": partial(pesq_score, band="nb"),
     "STOI": partial(stoi_score, extended=False),
     "ESTOI": partial(stoi_score, extended=True),
-    "SI-SDR dB": si_sdr_db,
 }
+AGAINST_CLEAN = {**BY_WINDOW, "SI-SDR dB": si_sdr_db}

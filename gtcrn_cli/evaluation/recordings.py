@@ -1,16 +1,18 @@
-"""Whole recordings as training and measures want them: mono, 16 kHz, in memory."""
+"""Recordings as training and measures want them: mono, 16 kHz, as a stream or in memory."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from ..audio import ffmpeg
 from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
-from ..audio.reading import FileSource
+from ..audio.opening import open_source
 from ..errors import ReadError
 from ..network.config import SAMPLE_RATE
 from ..signals import Samples
@@ -22,9 +24,16 @@ Mono = NDArray[np.float32]  # [N]
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """All files of a folder, at any depth, whose names say that they are audio."""
+    """All files of a folder, at any depth, whose names say that there is sound in them.
+
+    Of formats that ffmpeg reads, such as m4a and mp4, where it is installed.
+    """
     suffixes = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes)
+    if ffmpeg.is_installed():
+        suffixes |= {*ffmpeg.CONTAINERS, *ffmpeg.READ_ONLY}
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()
+    )
 
 
 def read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -35,25 +44,41 @@ def read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
     UserError
         It cannot be read as audio.
     """
-    source = FileSource(path)
-    blocks: list[Samples] = [np.zeros((0, source.channels), np.float32)]
-    try:
-        blocks.extend(source.blocks(BLOCK))
-    except ReadError as error:
-        if len(blocks) == 1:
-            raise
-        log.warning("%s; what is there is taken for all of it", error)
-    return np.concatenate(blocks), source.sample_rate
+    source = open_source(str(path))
+    empty: Samples = np.zeros((0, source.channels), np.float32)
+    return np.concatenate([empty, *_what_is_there(source.blocks(BLOCK))]), source.sample_rate
 
 
 def read_mono(path: Path) -> Mono:
-    """A whole file at 16 kHz, its channels averaged."""
-    return to_mono(*read_samples(path))
+    """A whole file, or what is there of it, at 16 kHz, its channels averaged."""
+    source = open_source(str(path))
+    blocks = to_mono_blocks(_what_is_there(source.blocks(BLOCK)), source.sample_rate)
+    return np.concatenate([np.zeros(0, np.float32), *blocks])
+
+
+def _what_is_there(blocks: Iterator[Samples]) -> Iterator[Samples]:
+    begun = False
+    try:
+        for block in blocks:
+            yield block
+            begun = True
+    except ReadError as error:
+        if not begun:
+            raise
+        log.warning("%s; what is there is taken for all of it", error)
 
 
 def to_mono(samples: NDArray[np.float32], sample_rate: int) -> Mono:
     """Samples ``[N, C]`` of any rate as the mean of the channels at 16 kHz."""
-    mono = samples.mean(axis=1)
-    if sample_rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, sample_rate, SAMPLE_RATE)
-    return mono.astype(np.float32, copy=False)
+    return np.concatenate(list(to_mono_blocks([samples], sample_rate)))
+
+
+def to_mono_blocks(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Mono]:
+    """Blocks ``[N, C]`` of one recording of any rate as blocks of the mean at 16 kHz."""
+    if sample_rate == SAMPLE_RATE:
+        yield from (block.mean(axis=1).astype(np.float32, copy=False) for block in blocks)
+        return
+    resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, "float32")
+    for block in blocks:
+        yield resampler.resample_chunk(block.mean(axis=1).astype(np.float32, copy=False))
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)

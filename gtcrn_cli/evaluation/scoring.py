@@ -1,4 +1,4 @@
-"""How good enhanced speech is: against its clean original, and by listening models without one.
+"""How good enhanced speech is: many trials judged, and tables of what they score.
 
 Measures are taken at 16 kHz, on the mean of all channels; the enhancing itself happens at the
 file's own rate and channels.
@@ -11,52 +11,27 @@ import io
 import json
 import math
 import multiprocessing
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from ..enhancement.engines import load_engine
-from ..enhancement.enhancer import enhance
 from ..errors import MissingExtraError, UserError
 from ..markdown import table
 from ..network.checkpoint import Checkpoint
-from ..network.config import SAMPLE_RATE
-from .measures import AGAINST_CLEAN, Scores, dnsmos_scores, snr_db
-from .recordings import Mono, audio_files, read_mono, read_samples, to_mono
+from .judging import Failure, Result, Trial, attempt, prepare
+from .recordings import audio_files
 
-try:
-    import pesq  # noqa: F401  what measures.py takes is missed before an hour of enhancing
-    import pystoi  # noqa: F401
-    import speechmos  # noqa: F401
-    from scipy import stats
-except ImportError:
-    raise MissingExtraError("evaluation", "evaluate") from None
+if any(
+    find_spec(package) is None for package in ("pebble", "pesq", "pystoi", "scipy", "speechmos")
+):
+    raise MissingExtraError("evaluation", "evaluate")  # before an hour of enhancing
 
-SHORTEST_S = 0.5  # below that no measure says anything
-SNR_GAIN = "SNR gain dB"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A noisy file; its clean original and an enhanced version, if there are any."""
-
-    name: str
-    noisy: Path
-    clean: Path | None = None
-    enhanced: Path | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """The scores of one trial."""
-
-    name: str
-    noisy: Scores
-    enhanced: Scores
+DIED = "its process died over it (out of memory, or a crash in the package of a measure)"
 
 
 @dataclass(frozen=True)
@@ -75,6 +50,8 @@ class Mean:
             return cls(math.nan, math.nan, 0)
         if len(known) == 1:
             return cls(float(known[0]), math.nan, 1)
+        from scipy import stats
+
         margin = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / math.sqrt(len(known))
         return cls(float(known.mean()), float(margin), len(known))
 
@@ -82,21 +59,6 @@ class Mean:
         if self.count == 0:
             return "-"
         return f"{self.value:.3f}" + (f" ± {self.margin:.3f}" if self.count > 1 else "")
-
-
-def score(estimate: Mono, clean: Mono | None, noisy: Mono, with_dnsmos: bool = True) -> Scores:
-    """All measures of one signal; those that need the clean original only if there is one."""
-    scores: Scores = {}
-    if clean is not None:
-        silent = not (clean.any() and estimate.any())
-        scores = {
-            name: math.nan if silent else measure(estimate, clean)
-            for name, measure in AGAINST_CLEAN.items()
-        }
-        scores[SNR_GAIN] = snr_db(estimate, clean) - snr_db(noisy, clean)
-    if with_dnsmos:
-        scores |= dnsmos_scores(estimate)
-    return scores
 
 
 # Files
@@ -138,43 +100,16 @@ def _audio_by_stem(folder: Path) -> dict[str, Path]:
     files = audio_files(folder)
     if not files:
         raise UserError(f"there are no audio files in {folder}")
-    return {str(p.relative_to(folder).with_suffix("")): p for p in files}
-
-
-def enhance_file(path: Path, checkpoint: Checkpoint, engine: str = "native") -> Mono:
-    """A file through the model at its own rate and channels; then as the measures want it."""
-    samples, rate = read_samples(path)
-    return to_mono(enhance(samples, rate, load_engine(checkpoint, engine)), rate)
-
-
-def judge(trial: Trial, checkpoint: Checkpoint | None, engine: str, with_dnsmos: bool) -> Result:
-    """Enhance (or read what was enhanced) and score one trial.
-
-    Raises
-    ------
-    UserError
-        A file cannot be read, is too short, or clean and noisy differ in length by over 50 ms.
-    """
-    noisy = read_mono(trial.noisy)
-    if trial.enhanced is not None:
-        enhanced = read_mono(trial.enhanced)
-    else:
-        assert checkpoint is not None  # `evaluate` takes one where a trial has no output of its own
-        enhanced = enhance_file(trial.noisy, checkpoint, engine)
-    clean = read_mono(trial.clean) if trial.clean is not None else None
-    signals = [s for s in (noisy, enhanced, clean) if s is not None]
-    shortest, longest = min(map(len, signals)), max(map(len, signals))
-    if longest - shortest > 0.05 * SAMPLE_RATE:
-        raise UserError(f"{trial.name}: noisy, clean and enhanced are not equally long")
-    if shortest < SHORTEST_S * SAMPLE_RATE:
-        raise UserError(f"{trial.name} is shorter than {SHORTEST_S} s")
-    noisy, enhanced = noisy[:shortest], enhanced[:shortest]
-    clean = None if clean is None else clean[:shortest]
-    return Result(
-        trial.name,
-        score(noisy, clean, noisy, with_dnsmos),
-        score(enhanced, clean, noisy, with_dnsmos),
-    )
+    by_stem: dict[str, Path] = {}
+    for path in files:
+        stem = str(path.relative_to(folder).with_suffix(""))
+        if stem in by_stem:
+            raise UserError(
+                f"{by_stem[stem]} and {path.name} differ in nothing but their endings, by which "
+                "files are not paired: leave one of them"
+            )
+        by_stem[stem] = path
+    return by_stem
 
 
 def evaluate(
@@ -183,15 +118,33 @@ def evaluate(
     engine: str = "native",
     with_dnsmos: bool = True,
     jobs: int = 1,
-) -> Iterator[Result]:
-    """Judge many trials, in order, in `jobs` processes; results come as they are ready."""
-    work = partial(judge, checkpoint=checkpoint, engine=engine, with_dnsmos=with_dnsmos)
-    if jobs == 1:
-        yield from map(work, trials)
-        return
+) -> Iterator[Result | Failure]:
+    """Judge many trials, in order, in `jobs` processes; results come as they are ready.
+
+    What goes wrong with one trial, even the end of its process, is that trial's `Failure`.
+    """
+    from pebble import ProcessExpired, ProcessPool
+
     # Spawned: a fork of a process with threads may hang.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, trials)
+    pool = ProcessPool(
+        jobs,
+        initializer=prepare,
+        initargs=(checkpoint, engine, with_dnsmos),
+        context=multiprocessing.get_context("spawn"),
+    )
+    try:
+        waiting = iter(trials)
+        pending = deque((t, pool.schedule(attempt, (t,))) for t in islice(waiting, 2 * jobs))
+        while pending:
+            trial, future = pending.popleft()
+            try:
+                yield future.result()
+            except ProcessExpired:
+                yield Failure(trial.name, DIED)
+            pending.extend((t, pool.schedule(attempt, (t,))) for t in islice(waiting, 1))
+    finally:
+        pool.stop()  # type: ignore[no-untyped-call]
+        pool.join()
 
 
 # Tables

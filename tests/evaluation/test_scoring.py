@@ -19,10 +19,13 @@ pytest.importorskip("pystoi", reason="the extra 'evaluate' is not installed")
 pytest.importorskip("speechmos", reason="the extra 'evaluate' is not installed")
 
 from gtcrn_cli.cli import app
+from gtcrn_cli.cli.evaluate import FormatChoice, writer_of
+from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.evaluation import measures
+from gtcrn_cli.evaluation import judging, measures, recordings
 from gtcrn_cli.evaluation import scoring as evaluation
-from gtcrn_cli.evaluation.scoring import Mean, Result, find_trials, score
+from gtcrn_cli.evaluation.judging import Result, Trial, judge, score
+from gtcrn_cli.evaluation.scoring import Failure, Mean, find_trials
 from gtcrn_cli.network.checkpoint import import_model
 
 RATE = 16_000
@@ -131,13 +134,120 @@ def test_without_clean_originals_only_dnsmos(folders: Path):
 
 def test_unequal_lengths_and_short_files_are_refused(folders: Path, clean: np.ndarray):
     soundfile.write(folders / "clean" / "one.wav", clean[:RATE], RATE)
-    trials = find_trials(folders / "noisy", folders / "clean", folders / "noisy")
+    trial = find_trials(folders / "noisy", folders / "clean", folders / "noisy")[0]
     with pytest.raises(UserError, match="one: noisy, clean and enhanced are not equally long"):
-        list(evaluation.evaluate(trials, None, with_dnsmos=False))
+        judge(trial, None, with_dnsmos=False)
     for kind in ("noisy", "clean"):
         soundfile.write(folders / kind / "one.wav", clean[: RATE // 4], RATE)
     with pytest.raises(UserError, match="shorter than"):
-        list(evaluation.evaluate(trials, None, with_dnsmos=False))
+        judge(trial, None, with_dnsmos=False)
+
+
+def test_what_cannot_be_judged_is_named_and_the_rest_stays(folders: Path, clean: np.ndarray):
+    """Too short, of other lengths, cut off, no sound at all; and NaN, which is silence."""
+    pieces = clean[: 2 * RATE]
+    for kind in ("noisy", "clean"):
+        soundfile.write(folders / kind / "short.wav", clean[:1000], RATE)
+        length = {"noisy": 2 * RATE, "clean": RATE}[kind]
+        soundfile.write(folders / kind / "length.wav", pieces[:length], RATE)
+        (folders / kind / "text.wav").write_bytes(b"This is no sound.")
+        damaged = pieces.copy()
+        damaged[1000:1010], damaged[2000] = np.nan, 1e30
+        soundfile.write(folders / kind / "nan.wav", damaged, RATE, "FLOAT")
+        soundfile.write(folders / kind / "cut.wav", pieces, RATE)
+        cut = folders / kind / "cut.wav"
+        cut.write_bytes(cut.read_bytes()[:-RATE])
+    target = folders / "scores.csv"
+    result = CliRunner().invoke(
+        app,
+        [
+            "evaluate",
+            str(folders / "noisy"),
+            str(folders / "clean"),
+            "--no-dnsmos",
+            "--enhanced",
+            str(folders / "noisy"),
+            "-j",
+            "1",
+            "-o",
+            str(target),
+        ],
+    )
+    assert result.exit_code == 1
+    failed = [line.partition("not judged: ")[2] for line in result.stderr.splitlines()]
+    assert len(failed) == 4 and "Traceback" not in result.stderr
+    for name in ("short", "length", "text.wav", "cut.wav"):
+        assert any(name in line for line in failed)
+    with target.open() as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"nan", "one", "sub/two"}
+    assert float(rows["nan"]["noisy WB-PESQ"]) > 4.6
+
+
+def test_a_worker_that_dies_takes_one_file_with_it(folders: Path, monkeypatch: pytest.MonkeyPatch):
+    """PESQ can end the process; here a package of that name that does so for two-second files."""
+    package = folders / "site" / "pesq"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import os\n"
+        "class PesqError(Exception): pass\n"
+        "def pesq(rate, target, estimate, band):\n"
+        "    return os._exit(1) if len(target) == 2 * rate else 2.5\n"
+    )
+    monkeypatch.syspath_prepend(package.parent)  # which workers take over
+    trials = find_trials(folders / "noisy", folders / "clean", folders / "noisy")
+    outcomes = list(evaluation.evaluate(trials[::-1], None, with_dnsmos=False))
+    assert [type(outcome) for outcome in outcomes] == [Failure, Result]
+    assert "died" in outcomes[0].reason
+    assert outcomes[1].noisy["WB-PESQ"] == 2.5
+
+
+def test_long_recordings_are_scored_in_windows(
+    tmp_path: Path, clean: np.ndarray, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    """As PESQ wants them; SI-SDR is of the whole, and all of the sound is in some window."""
+    lengths: list[int] = []
+    fake = {"WB-PESQ": lambda estimate, clean: lengths.append(len(estimate)) or len(lengths)}
+    monkeypatch.setattr(judging, "BY_WINDOW", fake)
+    for kind, samples in (("noisy", noisy), ("clean", clean)):
+        soundfile.write(tmp_path / f"{kind}.wav", np.tile(samples, (20, 1)), RATE, "FLOAT")
+    trial = Trial("a", tmp_path / "noisy.wav", tmp_path / "clean.wav", tmp_path / "noisy.wav")
+    result = judge(trial, None, with_dnsmos=False)
+    assert lengths[::2] == lengths[1::2]
+    assert sum(lengths[::2]) == 20 * len(noisy)
+    assert all(10 * RATE <= length <= 30 * RATE for length in lengths)
+    weighted = sum(n * length for n, length in zip(range(1, 99, 2), lengths[::2], strict=False))
+    assert result.noisy["WB-PESQ"] == pytest.approx(weighted / sum(lengths[::2]))
+    assert result.noisy["SI-SDR dB"] == pytest.approx(si_sdr_db(noisy, clean), abs=1e-6)
+
+
+def test_blocks_give_what_the_whole_gives(tmp_path: Path, noisy: np.ndarray):
+    samples = np.repeat(noisy, 2, axis=1)
+    whole = recordings.to_mono(samples, 44_100)
+    parts = recordings.to_mono_blocks(iter(np.array_split(samples, 37)), 44_100)
+    assert np.array_equal(np.concatenate(list(parts)), whole)
+
+
+def test_the_ending_tells_the_format_and_an_option_overrules_it():
+    results = [Result("a", {"STOI": 0.5}, {"STOI": 0.75})]
+    for choice, name, begin in (
+        (None, None, "| measure"),
+        (None, "scores.md", "| measure"),
+        (None, "scores.CSV", "file,"),
+        (None, "scores.json", "{"),
+        ("csv", "scores.txt", "file,"),
+        ("json", "scores.csv", "{"),
+    ):
+        as_text = writer_of(choice and FormatChoice(choice), name and Path(name))
+        assert as_text(results).startswith(begin)
+    with pytest.raises(UserError, match=r"scores\.xlsx.*--format"):
+        writer_of(None, Path("scores.xlsx"))
+
+
+def test_names_that_cannot_be_told_apart_are_refused(folders: Path):
+    soundfile.write(folders / "noisy" / "one.flac", np.zeros(RATE), RATE)
+    with pytest.raises(UserError, match=r"one\.flac and one\.wav differ in nothing but"):
+        find_trials(folders / "noisy", folders / "clean")
 
 
 def test_markdown_has_a_row_for_each_measure():
@@ -152,6 +262,7 @@ def test_markdown_has_a_row_for_each_measure():
 def test_published_checkpoints_come_out_as_published():
     """The reference outputs, judged as another tool's, score as what we make ourselves."""
     checkpoint = import_model(REFERENCE / "model_trained_on_vctk.tar")
-    ours = evaluation.enhance_file(REFERENCE / "noisy.wav", checkpoint)
-    theirs = evaluation.read_mono(REFERENCE / "enhanced_vctk.wav")
+    engine = load_engine(checkpoint)
+    ours = np.concatenate(list(judging.enhanced_mono(REFERENCE / "noisy.wav", engine)))
+    theirs = recordings.read_mono(REFERENCE / "enhanced_vctk.wav")
     assert measures.si_sdr_db(ours, theirs) > 60
