@@ -23,7 +23,8 @@ import numpy as np
 from ..errors import ReadError, UserError
 from ..paths import Replacement
 from ..signals import Samples
-from .formats import Encoding, Tags
+from . import speakers
+from .formats import Encoding
 
 # What ffmpeg calls the containers that it, and not libsndfile, writes.
 VIDEO_CONTAINERS = {
@@ -106,12 +107,15 @@ class Tracks:
         As the track or else the container says; ``None`` where they do not.
     format
         The container, as ffmpeg calls it.
+    timecode
+        That the first picture begins with; empty if there is none.
     """
 
     sounds: list[dict[str, Any]]
     others: list[str]
     duration_s: float | None
     format: str
+    timecode: str = ""
 
 
 class MediaSource:
@@ -144,7 +148,8 @@ class MediaSource:
         self.length = None if duration_s is None else round(duration_s * self.sample_rate)
         self.is_certain = False
         fine = int(sound.get("bits_per_raw_sample", 0)) > 16
-        self.encoding = Encoding("FFMPEG", "PCM_24" if fine else "PCM_16")
+        mask = speakers.mask_of(sound.get("channel_layout", ""))
+        self.encoding = Encoding("FFMPEG", "PCM_24" if fine else "PCM_16", speakers=mask)
         self.notes: list[str] = []
         if len(self.tracks.sounds) > 1:
             self.notes.append(f"of {len(self.tracks.sounds)} sound tracks the first is enhanced")
@@ -215,8 +220,9 @@ class MediaSink:
         In Hz; of the samples to come.
     source
         Where the samples come from. If that has a picture, it goes along without re-encoding.
-    tags
-        Title, artist and so on, where there is no such `source`.
+    encoding
+        Of the input: for which speakers its channels are; title, artist and so on where there is no
+        such `source`.
     overwrite
         Replace an existing target.
 
@@ -233,18 +239,23 @@ class MediaSink:
         channels: int,
         source: MediaSource | None = None,
         *,
-        tags: Tags | None = None,
+        encoding: Encoding | None = None,
         overwrite: bool = False,
     ) -> None:
         self.name = str(path)
         self.clips = True
+        encoding = encoding or Encoding()
         self.notes: list[str] = []
         self.lost_tags: list[str] = []
         require_installed(f"writing {Path(path).suffix}")
         self._output = Replacement(path, overwrite=overwrite)
-        arguments = ["-f", "f32le", "-ar", str(sample_rate), "-ac", str(channels), "-i", "pipe:0"]
+        arguments = ["-f", "f32le", "-ar", str(sample_rate)]
+        self._speakers = encoding.speakers if channels > 2 else 0
+        if speakers.count(encoding.speakers) == channels:
+            arguments += ["-channel_layout", hex(encoding.speakers)]
+        arguments += ["-ac", str(channels), "-i", "pipe:0"]
         if source is None:
-            for name, text in (tags or {}).items():
+            for name, text in encoding.tags.items():
                 arguments += ["-metadata", f"{name}={text}"]
         else:
             arguments += self._with_picture(source)
@@ -296,15 +307,24 @@ class MediaSink:
         arguments = ["-i", _file(source.name)]
         if suffix in VIDEO_CONTAINERS or same:
             arguments += ["-map", "1:v?", "-c:v", "copy"]
+            arguments += _tags_of("v", source.tracks.others.count("video"))
         arguments += ["-map", "0:a:0", "-map_metadata", "1", "-map_metadata:s:a:0", "1:s:a:0"]
+        if timecode := source.tracks.timecode:
+            arguments += ["-timecode", timecode]  # for the track that goes with the picture
         if not same:
             if "subtitle" in source.tracks.others or len(source.tracks.sounds) > 1:
                 self.notes.append(f"only picture and the enhanced track go from {source_suffix}")
             return arguments
         arguments += _encoder_like(source.tracks.sounds[0])
         arguments += ["-map", "1:s?", "-c:s", "copy", "-map", "1:t?", "-c:t", "copy"]
+        arguments += _tags_of("s", source.tracks.others.count("subtitle"))
+        arguments += _tags_of("t", source.tracks.others.count("attachment"))
         for other in range(1, len(source.tracks.sounds)):
             arguments += ["-map", f"1:a:{other}", f"-c:a:{other}", "copy"]
+            arguments += [f"-map_metadata:s:a:{other}", f"1:s:a:{other}"]
+        data = source.tracks.others.count("data") - bool(source.tracks.timecode)
+        if data > 0:
+            self.notes.append(f"{data} tracks of data (not sound, picture or text) are left out")
         return arguments
 
     def _finish(self) -> None:
@@ -313,6 +333,16 @@ class MediaSink:
             self._process.stdin.close()
         if self._process.wait():
             raise self._error()
+        if self._speakers:
+            self._compare_speakers()
+
+    def _compare_speakers(self) -> None:
+        """Say so where the encoder could not keep which channel is for which speaker."""
+        sounds = _probe(self._output.path).sounds
+        now = sounds[0].get("channel_layout", "unknown") if sounds else "unknown"
+        if speakers.mask_of(now) not in (0, self._speakers):
+            was = speakers.name_of(self._speakers)
+            self.notes.append(f"this sound track holds no layout {was}: it became {now}")
 
     def _error(self) -> UserError:
         return UserError(f"cannot write {self.name}: ffmpeg says: {_last_line(self._complaints)}")
@@ -322,6 +352,14 @@ def require_installed(purpose: str) -> None:
     """Refuse in one line what needs ffmpeg where there is none."""
     if not is_installed():
         raise UserError(f"{purpose} needs ffmpeg, which is not on the PATH: see ffmpeg.org")
+
+
+def _tags_of(kind: str, count: int) -> list[str]:
+    """ffmpeg's arguments that keep language and title of tracks. It copies none by itself once the
+    tags of one track are asked for.
+    """
+    pairs = ([f"-map_metadata:s:{kind}:{n}", f"1:s:{kind}:{n}"] for n in range(count))
+    return [argument for pair in pairs for argument in pair]
 
 
 def _encoder_like(sound: dict[str, Any]) -> list[str]:
@@ -355,6 +393,14 @@ def _probe(path: str | Path) -> Tracks:
         [kind for kind in kinds if kind != "audio"],
         None if duration is None else float(duration),
         container.get("format_name", ""),
+        next(
+            (
+                stream["tags"]["timecode"]
+                for stream in facts.get("streams", [])
+                if "timecode" in stream.get("tags", {})
+            ),
+            "",
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..paths import Replacement
 from ..signals import Samples
+from . import speakers
 from .decoding import as_is, reason
 from .formats import FLOAT_SUBTYPES, Encoding, Tags
 
@@ -62,7 +63,9 @@ class FileSink:
 
         format_name = encoding.format
         growing = False
-        if format_name == "WAV":
+        if format_name == "WAV" and needs_mask(encoding, channels):
+            format_name = "WAVEX"
+        if format_name in ("WAV", "WAVEX"):
             if length is None:
                 format_name, growing = "RF64", encoding.subtype in _RF64_SUBTYPES
             elif length * channels * 8 > LONGEST_WAV_BYTES:
@@ -87,11 +90,29 @@ class FileSink:
             ) from None
         if growing:
             _become_wav_if_small(self._file)
+        self._order = speakers.order_of(format_name, channels)
+        self.notes = self._place_speakers(encoding.speakers)
         self.lost_tags = _set_tags(self._file, encoding.tags)
+
+    def _place_speakers(self, mask: int) -> list[str]:
+        """Keep which channel is for which speaker, or say that the format cannot."""
+        if mask == 0 or speakers.count(mask) != self._file.channels:
+            return []
+        held = speakers.read_mask(self._file)
+        if held == mask or speakers.write_mask(self._file, mask):
+            return []
+        if mask in (speakers.mask_of("mono"), speakers.mask_of("stereo")):
+            return []  # so many channels mean nothing else anywhere
+        return [
+            f"the format holds no layout of {self._file.channels} channels: that it was "
+            f"{speakers.name_of(mask)} is lost"
+        ]
 
     def write(self, block: Samples) -> None:
         """See `streams.Sink`."""
         self._written += len(block)
+        if self._order:
+            block = block[:, np.argsort(self._order)]
         try:
             self._file.write(self._prepare(block))
         except (soundfile.LibsndfileError, AssertionError) as error:
@@ -140,6 +161,15 @@ class FileSink:
 
     def _write_error(self, error: Exception) -> UserError:
         return UserError(f"cannot write {self.name}: {reason(error)} (is the disk full?)")
+
+
+def needs_mask(encoding: Encoding, channels: int) -> bool:
+    """Whether a WAV has to tell for which speakers its channels are."""
+    return (
+        channels > 2
+        and speakers.count(encoding.speakers) == channels
+        and encoding.subtype in soundfile.available_subtypes("WAVEX")
+    )
 
 
 def _as_it_is(block: Samples) -> Samples:

@@ -78,12 +78,15 @@ class Encoding:
         By libsndfile's names: ``WAV``, ``PCM_16``, ``LITTLE``.
     tags
         Title, artist, comment and so on.
+    speakers
+        The mask of the channels' speakers, as `speakers` has it; 0 where it is not known.
     """
 
     format: str = "WAV"
     subtype: str = "PCM_16"
     endian: str = "FILE"
     tags: Tags = field(default_factory=dict)
+    speakers: int = 0
 
 
 @dataclass(frozen=True)
@@ -199,4 +202,4 @@ def encoding_for(
         if subtype not in possible or not same_kind:
             fine = source.subtype in FINE_SUBTYPES and "PCM_24" in possible
             subtype = "PCM_24" if fine else soundfile.default_subtype(format_name)
-    return Encoding(format_name, subtype.upper(), source.endian, source.tags)
+    return Encoding(format_name, subtype.upper(), source.endian, source.tags, source.speakers)

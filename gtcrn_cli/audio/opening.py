@@ -66,9 +66,13 @@ def open_sink(
         if output.subtype is not None:
             raise UserError(f"{target}: --subtype is for sound files, ffmpeg writes this one")
         media = source if isinstance(source, MediaSource) else None
-        tags = source.encoding.tags
         return MediaSink(
-            target, sample_rate, channels, media, tags=tags, overwrite=output.overwrite
+            target,
+            sample_rate,
+            channels,
+            media,
+            encoding=source.encoding,
+            overwrite=output.overwrite,
         )
     encoding = encoding_for(target, source.encoding, output.format, output.subtype)
     if target == "-":

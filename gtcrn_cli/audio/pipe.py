@@ -21,8 +21,9 @@ import soundfile
 
 from ..errors import ReadError, UserError
 from ..signals import Samples
+from . import speakers
 from .containers import is_trailer_name, measure
-from .files import FileSink
+from .files import FileSink, needs_mask
 from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, Encoding, RawFormat
 from .reading import FileSource
 from .sniffing import refuse_header
@@ -120,6 +121,7 @@ class PipeSink:
         self.name = "-"
         self.clips = raw.subtype not in FLOAT_SUBTYPES
         self.lost_tags: list[str] = []
+        self.notes: list[str] = []
         self._file = file
         self._raw = raw
         self._header = header
@@ -231,10 +233,10 @@ def open_pipe_sink(
     if encoding.format == "RAW":
         raw = RawFormat(encoding.subtype, encoding.endian, sample_rate, channels)
         return PipeSink(file, raw)
-    if encoding.format != "WAV" or encoding.subtype not in BYTES_OF_SUBTYPE:
+    if encoding.format not in ("WAV", "WAVEX") or encoding.subtype not in BYTES_OF_SUBTYPE:
         return SpooledSink(file, sample_rate, channels, encoding)
     raw = RawFormat(encoding.subtype, "LITTLE", sample_rate, channels)
-    return PipeSink(file, raw, _streaming_wav_header(sample_rate, channels, encoding.subtype))
+    return PipeSink(file, raw, _streaming_wav_header(sample_rate, channels, encoding))
 
 
 def _read_exactly(file: BinaryIO, count: int) -> bytes:
@@ -268,7 +270,8 @@ def _wav_stream(file: BinaryIO, header: bytes) -> PipeSource | None:
     try:
         with soundfile.SoundFile(io.BytesIO(header)) as wav:
             raw = RawFormat(wav.subtype, "LITTLE", wav.samplerate, wav.channels)
-            encoding = Encoding("WAV", wav.subtype, tags=wav.copy_metadata())
+            mask = speakers.read_mask(wav)
+            encoding = Encoding("WAV", wav.subtype, "FILE", wav.copy_metadata(), mask)
     except soundfile.LibsndfileError:
         return None
     if raw.subtype not in BYTES_OF_SUBTYPE:
@@ -278,10 +281,15 @@ def _wav_stream(file: BinaryIO, header: bytes) -> PipeSource | None:
     return PipeSource(file, raw, encoding, promised // raw.bytes_per_sample if promised else None)
 
 
-def _streaming_wav_header(sample_rate: int, channels: int, subtype: str) -> bytes:
+def _streaming_wav_header(sample_rate: int, channels: int, encoding: Encoding) -> bytes:
     """A WAV header whose sizes say "until the end"."""
     data = io.BytesIO()
-    soundfile.SoundFile(data, "w", sample_rate, channels, subtype, format="WAV").close()
+    kind = "WAVEX" if needs_mask(encoding, channels) else "WAV"
+    with soundfile.SoundFile(
+        data, "w", sample_rate, channels, encoding.subtype, format=kind
+    ) as wav:
+        if kind == "WAVEX":
+            speakers.write_mask(wav, encoding.speakers)
     header = bytearray(data.getvalue())
     header = header[: header.rindex(b"data") + 8]
     header[4:8] = header[-4:] = struct.pack("<I", UNKNOWN_SIZE)

@@ -18,7 +18,7 @@ import soundfile
 
 from ..errors import ReadError, UnknownFormatError, UserError
 from ..signals import Samples
-from . import chains, containers, decoding, mpeg
+from . import chains, containers, decoding, mpeg, speakers
 from .formats import BYTES_OF_SUBTYPE, Encoding, RawFormat
 from .sniffing import HEADERLESS_ENDINGS, require_header, require_no_header, signature
 from .views import View, bytes_at, size_of
@@ -224,7 +224,9 @@ class FileSource:
             self._file.subtype,
             raw.endian if raw else "FILE",
             self._file.copy_metadata(),
+            0 if raw else speakers.read_mask(self._file),
         )
+        self._order = speakers.order_of(self.encoding.format, self.channels)
         layout = self._survey.layout
         if layout is not None and not layout.fits:
             self._read_without_header(layout)
@@ -257,6 +259,8 @@ class FileSource:
                         (-(-size // decoding.BITE) * decoding.BITE, self.channels), "f4"
                     )
                     count = decoding.fill(self._file, taken)
+                    if self._order:
+                        taken = np.ascontiguousarray(taken[:, self._order])
                     done += count
                     for start in range(left_out, count, size):
                         yield taken[start : min(start + size, count)]

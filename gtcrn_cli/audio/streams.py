@@ -34,6 +34,7 @@ class Sink(Protocol):
     """Where samples go. Used as a context: left well it keeps its output, else it leaves none."""
 
     name: str
+    notes: list[str]  # what the user is to be told; complete when it is left
     clips: bool  # whether it cannot hold samples beyond full scale
 
     def write(self, block: Samples) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..audio.ffmpeg import MediaSink
 from ..audio.formats import RawFormat
 from ..audio.opening import Output, open_sink, open_source
 from ..audio.streams import Sink, Source
@@ -113,8 +112,7 @@ def denoise(
         opened, enhancer, sink, progress, allow_truncated=output.allow_truncated, threads=threads
     )
     summary.notes[:0] = opened.notes
-    if isinstance(sink, MediaSink):
-        summary.notes += sink.notes
+    summary.notes += sink.notes
     if sink.lost_tags:
         summary.notes.append(f"the format holds no tags: {', '.join(sink.lost_tags)} lost")
     if summary.clipped:

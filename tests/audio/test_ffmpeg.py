@@ -210,3 +210,40 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
         peaks.append(1024 * int(done.stdout))
         assert float(probe(target)["format"]["duration"]) == pytest.approx(duration_s, abs=0.01)
     assert peaks[1] - peaks[0] < 30e6
+
+
+@needs_ffmpeg
+def test_every_track_keeps_its_language_and_title(noisy_path: Path, tmp_path: Path, engine: Engine):
+    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n")
+    run(
+        *("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=1", "-t", "1"),
+        *("-i", noisy_path, "-i", tmp_path / "words.srt"),
+        *("-map", "0", "-map", "1", "-map", "1", "-map", "2", "-map", "2", "-c:v", "mpeg4"),
+        *("-c:a", "aac", "-c:s", "srt", "-metadata:s:v:0", "title=Picture"),
+        *("-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu"),
+        *("-metadata:s:a:1", "title=Comment", "-metadata:s:s:0", "language=eng"),
+        *("-metadata:s:s:1", "language=fra", "-t", "1", tmp_path / "in.mkv"),
+    )
+    denoise(str(tmp_path / "in.mkv"), str(tmp_path / "out.mkv"), engine)
+
+    def tags(path: Path) -> list[tuple[str, str, str]]:
+        return sorted(
+            (s["codec_type"], s.get("tags", {}).get("language"), s.get("tags", {}).get("title"))
+            for s in probe(path)["streams"]
+        )
+
+    assert tags(tmp_path / "out.mkv") == tags(tmp_path / "in.mkv")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", [".mov", ".mp4"])
+def test_the_timecode_of_a_camera_stays(ending: str, noisy_path: Path, tmp_path: Path, engine):
+    run(
+        *("-f", "lavfi", "-i", "testsrc=size=160x120:rate=25:duration=1", "-i", noisy_path),
+        *("-t", "1", "-c:v", "mpeg4", "-c:a", "aac", "-timecode", "01:02:03:04"),
+        tmp_path / f"in{ending}",
+    )
+    summary = denoise(str(tmp_path / f"in{ending}"), str(tmp_path / f"out{ending}"), engine)
+    codes = [s.get("tags", {}).get("timecode") for s in probe(tmp_path / f"out{ending}")["streams"]]
+    assert "01:02:03:04" in codes
+    assert not [note for note in summary.notes if "data" in note]
