@@ -24,7 +24,13 @@ def devices(
 
     listed = list_devices()
     if as_json:
-        typer.echo(json.dumps([asdict(device) for device in listed], indent=2))
+        from ..live.soundcard import expected_latency_ms
+
+        facts = [
+            asdict(device) | {"latency_ms": round(expected_latency_ms(device), 1)}
+            for device in listed
+        ]
+        typer.echo(json.dumps(facts, indent=2))
         return
     if not listed:
         typer.echo("gtcrn: no sound devices: is a sound server running?", err=True)

@@ -17,6 +17,8 @@ from ..signals import Samples
 from .devices import End, Side, portaudio, refresh
 from .ring import Player, Ring
 
+BLOCK_S, LOW_LATENCY_BLOCK_S = 0.010, 0.005  # that we have PortAudio hand over at a time
+JACK = "JACK Audio Connection Kit"  # as PortAudio calls it
 CLOSING_S = 5.0  # a driver that has not closed a stream by then never will
 WATCH_S = 2.0  # how often the default devices are looked at
 WATCHER = [sys.executable, "-c", f"from {__name__} import print_defaults; print_defaults()"]
@@ -151,6 +153,13 @@ def lowest_latency_s(end: End) -> float:
     """What the driver calls the low latency of that device."""
     facts = portaudio().query_devices(end.device.portaudio)
     return float(facts[f"default_low_{end.side}_latency"])
+
+
+def jack_period_s(end: End) -> float:
+    """How much JACK hands over and takes at a time: the same for all its devices."""
+    facts = portaudio().query_devices(end.device.portaudio)
+    latencies_s = [facts["default_low_input_latency"], facts["default_low_output_latency"]]
+    return float(min(filter(None, latencies_s), default=BLOCK_S))
 
 
 class DefaultWatcher:

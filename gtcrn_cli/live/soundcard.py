@@ -38,7 +38,15 @@ from .devices import (
     refresh,
     server_devices,
 )
-from .portaudio_streams import DefaultWatcher, PortAudioStreams, lowest_latency_s
+from .portaudio_streams import (
+    BLOCK_S,
+    JACK,
+    LOW_LATENCY_BLOCK_S,
+    DefaultWatcher,
+    PortAudioStreams,
+    jack_period_s,
+    lowest_latency_s,
+)
 from .ring import Player, Ring
 from .server_streams import StreamPlan, Streams
 
@@ -46,7 +54,6 @@ RING_S = 4.0
 MOST_WAITING_S = 0.25  # in either ring, beyond what has to wait there
 FADE_S = 0.005
 SILENT_S = 5.0  # without sound for so long, a device is gone (a null sink may rest for 2 s)
-BLOCK_S, LOW_LATENCY_BLOCK_S = 0.010, 0.005  # that PortAudio hands over at a time
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ class Pair:
         self._arrived = threading.Event()
         self._displaced: str | None = None
         self._hop_s = STFT(self.sample_rate).hop / self.sample_rate
-        blocks_s = [_block_s(end.device, self._hop_s, wanted) for end in ends]
+        blocks_s = [_block_s(end, self._hop_s, wanted) for end in ends]
         buffers = self._plan(ends[1], max(blocks_s), wanted)
         self._server: Streams | None = None
         self._portaudio: PortAudioStreams | None = None
@@ -142,9 +149,13 @@ class Pair:
     def _plan(self, sink: End, block_s: float, wanted: Wanted) -> Buffers:
         """Say how much sound may wait where."""
         latency_s = None if wanted.latency_ms is None else wanted.latency_ms / 1000
+        kept = LOW_LATENCY_BLOCKS if wanted.low_latency else KEPT_BLOCKS
         if sink.device.pulse is not None:
-            kept = LOW_LATENCY_BLOCKS if wanted.low_latency else KEPT_BLOCKS
             buffers = plan_server_buffers(block_s, self._hop_s, kept, latency_s)
+        elif sink.device.host == JACK:  # its callbacks are as regular; what a server has queued
+            buffers = plan_server_buffers(block_s, self._hop_s, kept, latency_s)
+            kept_s = buffers.device_s  # waits in the ring
+            buffers = replace(buffers, device_s=block_s, waiting_s=buffers.waiting_s + kept_s)
         else:
             if wanted.low_latency and latency_s is None:
                 latency_s = 0.0
@@ -282,19 +293,23 @@ def expected_latency_ms(device: Device, low_latency: bool = False) -> float:
     """The delay from microphone to speaker where both are like this device."""
     wanted = Wanted(low_latency=low_latency)
     hop_s = STFT(device.sample_rate).hop / device.sample_rate
-    block_s = _block_s(device, hop_s, wanted)
-    if device.pulse is not None:
+    side: Side = "input" if device.inputs else "output"
+    block_s = _block_s(End(device, side, 1), hop_s, wanted)
+    if device.pulse is not None or device.host == JACK:
         kept = LOW_LATENCY_BLOCKS if low_latency else KEPT_BLOCKS
         return 1000 * plan_server_buffers(block_s, hop_s, kept).latency_s
     return 1000 * plan_buffers(block_s, hop_s, 0.0, 0.0 if low_latency else None).latency_s
 
 
-def _block_s(device: Device, hop_s: float, wanted: Wanted) -> float:
+def _block_s(end: End, hop_s: float, wanted: Wanted) -> float:
+    device = end.device
     if wanted.block_ms is not None:
         return wanted.block_ms / 1000
     if device.pulse is not None:
         blocks = SERVER_BLOCKS["PipeWire"] if wanted.low_latency else SERVER_BLOCKS[device.host]
         return hop_s / blocks
+    if device.host == JACK:
+        return jack_period_s(end)
     return LOW_LATENCY_BLOCK_S if wanted.low_latency else BLOCK_S
 
 

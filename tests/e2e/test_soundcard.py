@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import soundfile
 import soxr
 from support.live_process import Listener, LiveProcess, runs, speak
 from support.sound import si_sdr_db
-from support.sound_server import MICROPHONE, RATE, SPEAKER, PulseAudio, SoundServer
+from support.sound_server import MICROPHONE, RATE, SPEAKER, Jack, PulseAudio, SoundServer
 from support.waiting import wait_for
 
 from gtcrn_cli.live import portaudio_streams
@@ -127,6 +128,34 @@ def test_devices_of_portaudio_carry_sound(alsa: SoundServer, tmp_path: Path):
         speaker.wait()
         process.kill()
         listener.close()
+
+
+@pytest.fixture
+def jack() -> Iterator[SoundServer]:
+    """A JACK server of our own."""
+    server = Jack()
+    try:
+        reason = server.why_unavailable()
+        if reason is not None:
+            pytest.skip(reason)
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.mark.soundserver
+@pytest.mark.slow
+def test_jack_is_used_with_its_own_small_blocks(jack: SoundServer):
+    (system,) = json.loads(jack.gtcrn("devices", "--json").stdout)
+    assert (system["name"], system["host"]) == ("system", jack.name)
+    assert 32 < system["latency_ms"] < 48  # four blocks of 128 samples beside the window
+    process = LiveProcess(jack)
+    try:
+        process.wait_for(lambda event: runs(event) and event["latency_ms"] > 32)
+        assert process.end()["output"] == "system"
+    finally:
+        process.kill()
 
 
 @pytest.mark.soundserver

@@ -223,4 +223,38 @@ class PipeWire(SoundServer):
         self.until(lambda: (self.folder / "pulse" / "native").exists())
 
 
+class Jack(SoundServer):
+    """A JACK server with its dummy backend: one device, "system"."""
+
+    name = "JACK Audio Connection Kit"
+    tools = ("jackd",)
+    packages = "jackd2"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.env |= {"JACK_DEFAULT_SERVER": self.folder.name, "JACK_NO_AUDIO_RESERVATION": "1"}
+
+    def launch(self) -> None:
+        backend = ("-d", "dummy", "-r", str(RATE), "-p", "128")
+        self._popen_logged("jackd", "-n", self.folder.name, "-r", *backend)
+
+    def start(self) -> None:
+        """Start it, and wait until PortAudio sees it."""
+        self.launch()
+        probe = "import sounddevice; print(sounddevice.query_devices())"
+
+        def seen() -> bool:
+            assert self.alive, (self.folder / "log").read_text()
+            return self.name in self.run(sys.executable, "-c", probe, check=False).stdout
+
+        self.until(seen, 30.0)
+
+    def kill(self) -> None:
+        """In good order: else it leaves its shared memory behind."""
+        self.signal(signal.SIGTERM)
+        for process in self.processes:
+            process.wait(10)
+        self.processes = []
+
+
 SERVERS: tuple[type[SoundServer], ...] = (PulseAudio, PipeWire)
