@@ -27,36 +27,45 @@ MARKED_BY = {  # a fixture marks who uses it
     "cluster": ("cluster",),
     "inproc": ("cluster",),
 }
-TOGETHER = ("soundserver", "browser", "cluster")  # in one process, which starts theirs once
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """For pytest-xdist: groups stay together, and the kernel is compiled once, beforehand."""
+    """With pytest-xdist: tests go to the processes in groups, in the order below.
+
+    The kernel is compiled here, once, and not by each of the processes.
+    """
     if config.getoption("dist", "no") == "load":
         config.option.dist = "loadgroup"
-    if config.getoption("numprocesses", None):
+        config.option.loadscopereorder = False
         load_kernel()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what uses the large fixtures. With pytest-xdist the slow tests begin: none comes last,
-    when the other processes have nothing left to do.
+    """Mark what uses the large fixtures. With pytest-xdist make groups and begin with what is slow:
+    then no process waits long for the last test of another.
     """
     for item in items:
         for fixture in item.fixturenames:
             for mark in MARKED_BY.get(fixture, ()):
                 item.add_marker(mark)
-        for name in TOGETHER:
-            if item.get_closest_marker(name):
-                server = (
-                    item.callspec.params.get("_sound_server") if hasattr(item, "callspec") else None
-                )
-                item.add_marker(
-                    pytest.mark.xdist_group(f"{name} {server.name}" if server else name)
-                )
     if hasattr(config, "workerinput"):
+        for item in items:
+            if (group := group_of(item)) is not None:
+                item.add_marker(pytest.mark.xdist_group(group))
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """What of the tests stays in one process: those that share a server, a cluster or a browser,
+    and those of a file. Slow ones go one by one.
+    """
+    if "_sound_server" in item.fixturenames:
+        return f"soundserver {item.callspec.params['_sound_server'].name}"
+    for name in ("soundserver", "browser", "cluster"):
+        if item.get_closest_marker(name):
+            return name
+    return None if item.get_closest_marker("slow") else item.path.stem
 
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure

@@ -21,10 +21,12 @@ from gtcrn_cli.cli import app
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint, load_model
 from gtcrn_cli.network.config import GTCRNConfig
+from gtcrn_cli.training import loop
 from gtcrn_cli.training.corpora import Corpora, list_clips, load_corpus, rehearsal
 from gtcrn_cli.training.loop import train
 from gtcrn_cli.training.plan import Plan
 from gtcrn_cli.training.recipe import Recipe
+from gtcrn_cli.training.validation import validation_set
 
 PLAN = Plan(
     steps=6,
@@ -156,7 +158,12 @@ def test_a_disk_too_full_for_the_log_is_said(tmp_path: Path, halves: tuple[Corpo
 
 @pytest.fixture
 def material(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small folder that a user has: mixed rates, two speakers, two noises."""
+    """A small folder that a user has: mixed rates, two speakers, two noises. And what is trained
+    in this process is validated with 4 examples, not with 64.
+    """
+    monkeypatch.setattr(
+        loop, "validation_set", lambda valid, seed, count: validation_set(valid, seed, 4)
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for number, (speaker, rate) in enumerate((("anna", 44_100), ("ben", 16_000), ("cara", 8_000))):
