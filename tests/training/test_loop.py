@@ -242,26 +242,31 @@ def test_a_wrong_folder_is_said(material: Path, kind: str):
 
 @pytest.mark.slow
 def test_killed_and_gone_on(material: Path):
-    """SIGTERM saves; the mixing process ends, too; the same command goes on."""
-    command = [sys.executable, "-m", "gtcrn_cli", "train", str(material / "run"),
-               "--speech", str(material / "speech"), "--noise", str(material / "noise"),
-               "--steps", "100000", "--batch-s", "2", "--workers", "1"]  # fmt: skip
-    steps = []
-    for _ in range(2):
-        with subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, start_new_session=True
-        ) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if line.startswith("step"):
-                    break
-            os.killpg(process.pid, signal.SIGTERM)  # as a terminal or a service manager does
-            process.communicate(timeout=60)
-        assert process.returncode not in (0, None)
-        state = torch.load(material / "run" / "last.pt", weights_only=True)
-        steps.append(state["step"])
-    assert 0 < steps[0] < steps[1]
+    """SIGTERM saves; the mixing process ends, too; the same command goes on, here for two steps."""
+    arguments = ["train", str(material / "run"),
+                 "--speech", str(material / "speech"), "--noise", str(material / "noise"),
+                 "--batch-s", "2", "--workers", "1", "--steps"]  # fmt: skip
+    command = [sys.executable, "-m", "gtcrn_cli", *arguments, "100000"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step"):
+                break
+        os.killpg(process.pid, signal.SIGTERM)  # as a terminal or a service manager does
+        process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+
+    def step() -> int:
+        return torch.load(material / "run" / "last.pt", weights_only=True)["step"]
+
+    saved = step()
+    assert 0 < saved < 100_000
     assert not list((material / "run").glob(".last*"))
+    result = CliRunner().invoke(app, [*arguments, str(saved + 2)])
+    assert result.exit_code == 0, result.output
+    assert step() == saved + 2
 
 
 @pytest.mark.slow
