@@ -1,8 +1,9 @@
 """The kernel as machine code: compiled for this CPU once, kept, and called without Numba.
 
 Numba has a cache of its own, but to load from it one must import Numba, which takes longer than to
-enhance a short file. So the object code that LLVM makes is kept in the user's cache directory and
-handed to LLVM's linker (llvmlite) at the next start.
+enhance a short file. So the machine code is kept in the user's cache directory: as LLVM's object
+file, and, where `image` knows how, as a piece that need only be mapped into memory. Elsewhere the
+object file is handed to LLVM's linker (llvmlite) at the next start.
 
 Its name says for what it is good: CPU, features, operating system, versions and source. A file that
 is damaged, or that another process is just writing, is never used: it is renamed into place whole,
@@ -15,30 +16,48 @@ import ctypes
 import functools
 import hashlib
 import logging
+import mmap
+import platform
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import llvmlite
-import llvmlite.binding as llvm
+import numpy as np
 from platformdirs import user_cache_path
 
 from ..errors import UserError
 from ..paths import write_whole
+from .image import flatten
 
 Kernel = Callable[..., None]
 """`chain.run`, with addresses for pointers."""
 
-_SYMBOL = "gtcrn_run"
+SYMBOL = "gtcrn_run"
 _PACKAGE = Path(__file__).parent
 _CONFIG = _PACKAGE.parent / "network" / "config.py"  # all that the package imports besides itself
-_DIGEST_BYTES = 32
+_HEAD = struct.Struct("<32sqq")  # digest of what follows; where the function begins; image size
+_PAGE = 4096  # bytes; the image begins at the second one
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
-_linked: list[tuple[llvm.ExecutionEngine, Any]] = []  # must outlive the function
+_kept: list[Any] = []  # what must outlive the function
+
+
+class _Kept(NamedTuple):
+    """A file of the cache."""
+
+    content: Any  # bytes, or memory that the file is mapped to
+    entry: int
+    image_size: int  # 0 where there is none
+
+    @property
+    def object_code(self) -> bytes:
+        return bytes(self.content[_PAGE + self.image_size :])
 
 
 def load_kernel() -> Kernel:
@@ -52,81 +71,242 @@ def load_kernel() -> Kernel:
 
 @functools.cache
 def _load_kernel() -> Kernel:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    path, kept = _find()
+    if kept.image_size:
+        mapped = _map(path)
+        if mapped is not None:
+            return _from_address(np.frombuffer(mapped, np.uint8).ctypes.data + _PAGE + kept.entry)
+    return _link(kept.object_code)
+
+
+def object_code() -> bytes:
+    """The object file with `chain.run` in it, as `SYMBOL`; compiled now if for the first time."""
+    with _lock:
+        return _find()[1].object_code
+
+
+def _find() -> tuple[Path, _Kept]:
     path = cache_file()
-    code = _read(path)
-    if code is None:
+    kept = _read(path)
+    if kept is None:
         _log.info("compiling the network for this CPU, once...")
         begin = time.perf_counter()
-        code = compile_kernel()
+        content = _pack(compile_kernel())
         _log.info("compiled in %.1f s", time.perf_counter() - begin)
-        _keep(code, path)
-    return _link(code)
+        _keep(content, path)
+        kept = _parse(content)
+        assert kept is not None
+    return path, kept
 
 
 def cache_file() -> Path:
     """Where the machine code for this CPU and these versions is kept."""
     key = hashlib.sha256()
-    for part in (llvm.get_process_triple(), llvm.get_host_cpu_name(), _features()):
+    for part in (sys.platform, platform.machine(), _cpu()):
         key.update(f"{part}\n".encode())
-    key.update(f"{llvmlite.__version__} {version('numba')}\n".encode())
+    for package in ("llvmlite", "numba"):
+        key.update(_version(package))
     for source in (*sorted(_PACKAGE.glob("*.py")), _CONFIG):
         key.update(source.read_bytes())
-    return user_cache_path("gtcrn") / f"kernel-{key.hexdigest()[:20]}.o"
+    return user_cache_path("gtcrn") / f"kernel-{key.hexdigest()[:20]}.bin"
+
+
+def _cpu() -> str:
+    """The CPU and what it can do, from the system if that tells it, as LLVM takes long to load."""
+    with suppress(OSError), Path("/proc/cpuinfo").open() as file:
+        lines = []
+        for line in file:  # the first core's
+            if not line.strip():
+                break
+            if not line.startswith(("cpu MHz", "bogomips", "BogoMIPS", "processor", "core id",
+                                    "apicid", "initial apicid", "microcode")):  # fmt: skip
+                lines.append(line)
+        return "".join(lines)
+    import llvmlite.binding as llvm
+
+    return f"{llvm.get_host_cpu_name()} {_features()}"
+
+
+def _version(package: str) -> bytes:
+    """What tells its version, without importing it: the import is what is to be saved."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return b""
+    with suppress(OSError):
+        return Path(spec.origin).with_name("_version.py").read_bytes()
+    return b""
 
 
 def _features() -> str:
+    import llvmlite.binding as llvm
+
     return llvm.get_host_cpu_features().flatten()
 
 
-def _read(path: Path) -> bytes | None:
+def _pack(code: bytes) -> bytes:
+    """A file of the cache: a page with the head, the image if there is one, the object file."""
     try:
-        content = path.read_bytes()
+        image, entry = flatten(code, SYMBOL) if sys.platform == "linux" else (b"", 0)
+    except ValueError as error:
+        _log.debug("the machine code has to be linked: %s", error)
+        image, entry = b"", 0
+    rest = _HEAD.pack(bytes(32), entry, len(image))[32:].ljust(_PAGE - 32, b"\0") + image + code
+    return hashlib.sha256(rest).digest() + rest
+
+
+def _parse(content: Any) -> _Kept | None:
+    if len(content) < _PAGE:
+        return None
+    digest, entry, image_size = _HEAD.unpack_from(content)
+    if hashlib.sha256(memoryview(content)[32:]).digest() != digest:
+        return None
+    return _Kept(content, entry, image_size)
+
+
+def _read(path: Path) -> _Kept | None:
+    try:
+        return _parse(path.read_bytes())
     except OSError:
         return None
-    digest, code = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    return code if hashlib.sha256(code).digest() == digest else None
 
 
-def _keep(code: bytes, path: Path) -> None:
+def _map(path: Path) -> mmap.mmap | None:
+    """The file as memory that can be run; ``None`` where the system does not allow it."""
+    try:
+        with path.open("rb") as file:
+            protection = mmap.PROT_READ | mmap.PROT_EXEC
+            mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=protection)
+    except OSError:
+        return None
+    if _parse(mapped) is None:  # not what was read a moment ago
+        return None
+    _kept.append(mapped)
+    return mapped
+
+
+def _keep(content: bytes, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, hashlib.sha256(code).digest() + code)
+        write_whole(path, content)
     except (OSError, UserError) as error:
         _log.warning("it will compile again next time: %s", error)
 
 
 def compile_kernel() -> bytes:
-    """`chain.run` as an object file. Takes seconds, and imports Numba."""
+    """`chain.run` as an object file that calls nothing. Takes seconds, and imports Numba."""
+    import llvmlite.binding as llvm
     from numba import njit
 
     from .chain import SIGNATURE, run
 
+    _initialize()
     options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     compiled = njit(SIGNATURE, **options)(run).get_compile_result(SIGNATURE)
     module = llvm.parse_assembly(
-        compiled.library.get_llvm_str().replace(compiled.fndesc.llvm_func_name, _SYMBOL)
+        compiled.library.get_llvm_str().replace(compiled.fndesc.llvm_func_name, SYMBOL)
     )
-    code: bytes = _target_machine().emit_object(module)
+    module.link_in(llvm.parse_assembly(_MEMORY))
+    code: bytes = _target_machine(jit=False, reloc="pic", codemodel="small").emit_object(module)
     return code
 
 
-def _target_machine() -> llvm.TargetMachine:
+# LLVM calls these by their names where it copies or clears memory, so they are here as well.
+_MEMORY = """
+define hidden ptr @memcpy(ptr %to, ptr %from, i64 %size) nounwind "no-builtins" {
+entry:
+  %chunks = and i64 %size, -32
+  br label %test
+test:
+  %n = phi i64 [0, %entry], [%n32, %chunk]
+  %more = icmp ult i64 %n, %chunks
+  br i1 %more, label %chunk, label %rest
+chunk:
+  %a = getelementptr i8, ptr %from, i64 %n
+  %b = getelementptr i8, ptr %to, i64 %n
+  %v = load <8 x i32>, ptr %a, align 1
+  store <8 x i32> %v, ptr %b, align 1
+  %n32 = add i64 %n, 32
+  br label %test
+rest:
+  %m = phi i64 [%n, %test], [%m1, %byte]
+  %left = icmp ult i64 %m, %size
+  br i1 %left, label %byte, label %end
+byte:
+  %c = getelementptr i8, ptr %from, i64 %m
+  %d = getelementptr i8, ptr %to, i64 %m
+  %w = load i8, ptr %c
+  store i8 %w, ptr %d
+  %m1 = add i64 %m, 1
+  br label %rest
+end:
+  ret ptr %to
+}
+
+define hidden ptr @memset(ptr %to, i32 %value, i64 %size) nounwind "no-builtins" {
+entry:
+  %byte = trunc i32 %value to i8
+  %one = insertelement <32 x i8> poison, i8 %byte, i32 0
+  %v = shufflevector <32 x i8> %one, <32 x i8> poison, <32 x i32> zeroinitializer
+  %chunks = and i64 %size, -32
+  br label %test
+test:
+  %n = phi i64 [0, %entry], [%n32, %chunk]
+  %more = icmp ult i64 %n, %chunks
+  br i1 %more, label %chunk, label %rest
+chunk:
+  %b = getelementptr i8, ptr %to, i64 %n
+  store <32 x i8> %v, ptr %b, align 1
+  %n32 = add i64 %n, 32
+  br label %test
+rest:
+  %m = phi i64 [%n, %test], [%m1, %last]
+  %left = icmp ult i64 %m, %size
+  br i1 %left, label %last, label %end
+last:
+  %d = getelementptr i8, ptr %to, i64 %m
+  store i8 %byte, ptr %d
+  %m1 = add i64 %m, 1
+  br label %rest
+end:
+  ret ptr %to
+}
+"""
+
+
+def _initialize() -> None:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def _target_machine(**how: Any) -> Any:
+    import llvmlite.binding as llvm
+
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=_features(), opt=3, codemodel="jitdefault", jit=True
+        cpu=llvm.get_host_cpu_name(), features=_features(), opt=3, **how
     )
 
 
 def _link(code: bytes) -> Kernel:
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    import llvmlite.binding as llvm
+
+    _initialize()
+    engine = llvm.create_mcjit_compiler(
+        llvm.parse_assembly(""), _target_machine(jit=True, codemodel="jitdefault")
+    )
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
+    _kept.append(engine)
+    return _from_address(engine.get_function_address(SYMBOL))
+
+
+def _from_address(address: int) -> Kernel:
     # Numba's own calling convention: places for a result and an exception, neither of which comes.
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     kind = [pointer, pointer, number, *[pointer] * 7, number, number]
-    function = ctypes.CFUNCTYPE(ctypes.c_int32, *kind)(engine.get_function_address(_SYMBOL))
+    function = ctypes.CFUNCTYPE(ctypes.c_int32, *kind)(address)
     unused = (ctypes.c_void_p * 2)()
-    _linked.append((engine, unused))  # the code, and memory that every call writes to
+    _kept.append(unused)  # every call writes to it
     return functools.partial(function, ctypes.addressof(unused), ctypes.addressof(unused) + 8)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
+from gtcrn_cli.enhancement import engines
 from gtcrn_cli.native import machine_code
+from gtcrn_cli.native.image import flatten
+from gtcrn_cli.network.checkpoint import load_model
 
 DIGEST_OF_A_MASK = """
 import hashlib, logging, sys
@@ -21,7 +26,8 @@ from gtcrn_cli.enhancement.engines import load_engine
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 noise = np.random.default_rng(0).standard_normal((1, 9, 257, 2)).astype(np.float32)
 mask, _ = load_engine(load_model()).mask(noise.view(np.complex64)[..., 0], None)
-print(hashlib.sha256(mask.tobytes()).hexdigest(), "numba" in sys.modules, "torch" in sys.modules)
+modules = [name in sys.modules for name in ("numba", "torch", "llvmlite")]
+print(hashlib.sha256(mask.tobytes()).hexdigest(), *modules)
 """
 
 # Both compile at the same time. One does it in earnest; the other has the result at hand.
@@ -39,6 +45,8 @@ def compile_beside_another():
 machine_code.compile_kernel = compile_beside_another
 """
 
+MAPPED = sys.platform == "linux" and platform.machine() == "x86_64"  # what `image` is for
+
 
 def start(cache: Path, code: str, *arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -53,11 +61,7 @@ def start(cache: Path, code: str, *arguments: str | Path) -> subprocess.Popen[st
 @pytest.fixture(scope="module")
 def code() -> bytes:
     """What the compiler makes for this CPU."""
-    machine_code.load_kernel()
-    kept = machine_code.cache_file()
-    if not kept.exists():
-        return machine_code.compile_kernel()
-    return kept.read_bytes()[hashlib.sha256().digest_size :]  # a digest comes first
+    return machine_code.object_code()
 
 
 @pytest.mark.slow
@@ -73,10 +77,10 @@ def test_compiled_once_and_by_several_processes_at_once(tmp_path: Path, code: by
     for _, messages in results:
         assert "compiling the network for this CPU, once" in messages
         assert "compiled in" in messages
-    assert [path.suffix for path in (cache / "gtcrn").iterdir()] == [".o"]
+    assert [path.suffix for path in (cache / "gtcrn").iterdir()] == [".bin"]
 
     out, messages = start(cache, DIGEST_OF_A_MASK).communicate()
-    assert out.split() == [digests[0], "False", "False"]
+    assert out.split() == [digests[0], "False", "False", str(not MAPPED)]
     assert messages == ""
 
 
@@ -90,13 +94,16 @@ class Processes:
     def __init__(self, code: bytes) -> None:
         self.code = code
         self.compilations: list[Path] = []
+        self._modules: list[ModuleType] = []
 
-    def load(self) -> None:
+    def load(self) -> machine_code.Kernel:
         spec = importlib.util.spec_from_file_location(machine_code.__name__, machine_code.__file__)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         module.compile_kernel = lambda: self._compile(module.cache_file())
-        module.load_kernel()
+        kernel: machine_code.Kernel = module.load_kernel()
+        self._modules.append(module)  # has what must outlive the kernel
+        return kernel
 
     def _compile(self, path: Path) -> bytes:
         self.compilations.append(path)
@@ -130,9 +137,9 @@ def test_damaged_code_is_compiled_again(processes: Processes, damage) -> None:
 
 def test_another_cpu_or_version_has_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     before = machine_code.cache_file()
-    monkeypatch.setattr(machine_code.llvm, "get_host_cpu_name", lambda: "another")
+    monkeypatch.setattr(machine_code, "_cpu", lambda: "another")
     another_cpu = machine_code.cache_file()
-    monkeypatch.setattr(machine_code, "version", lambda package: "another")
+    monkeypatch.setattr(machine_code, "_version", lambda package: b"another")
     another_version = machine_code.cache_file()
     assert len({before, another_cpu, another_version}) == 3
 
@@ -149,6 +156,42 @@ def test_works_where_nothing_can_be_kept(
     processes.load()
     assert len(processes.compilations) == 2
     assert "it will compile again next time" in caplog.text
+
+
+def mask_of(kernel: machine_code.Kernel, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    monkeypatch.setattr(engines, "load_kernel", lambda: kernel)
+    noise = np.random.default_rng(0).standard_normal((1, 30, 257, 2)).astype(np.float32)
+    mask, _ = engines.load_engine(load_model()).mask(noise.view(np.complex64)[..., 0], None)
+    return mask
+
+
+def test_mapped_and_linked_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    linked = machine_code._link(machine_code.object_code())
+    expected = mask_of(linked, monkeypatch)
+    np.testing.assert_array_equal(mask_of(machine_code.load_kernel(), monkeypatch), expected)
+
+
+def test_linked_where_files_must_not_be_run(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a file system that is mounted so."""
+
+    def refuse(*args: object, **how: object) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(machine_code.mmap, "mmap", refuse)
+    assert np.isfinite(mask_of(processes.load(), monkeypatch)).all()
+
+
+@pytest.mark.skipif(not MAPPED, reason="only ELF objects for x86-64 can be flattened")
+def test_what_cannot_be_flattened_is_refused() -> None:
+    code = machine_code.object_code()
+    image, entry = flatten(code, machine_code.SYMBOL)
+    assert 0 <= entry < len(image) < len(code)
+    with pytest.raises(ValueError, match="no gtcrn_walk in it"):
+        flatten(code, "gtcrn_walk")
+    with pytest.raises(ValueError, match="no ELF object"):
+        flatten(b"MZ" + code[2:], machine_code.SYMBOL)
 
 
 WRITES_ONLY_ITS_OUTPUT = """
