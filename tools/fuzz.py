@@ -412,6 +412,8 @@ def main() -> None:
         numbers = list(range(options.first, options.first + options.count))
         for finding in supervise(options.seed, numbers, folder, bases):
             counts[f"{finding.way}: {finding.ended}"] += 1
+            if sum(counts.values()) % 500 == 0:
+                print(f"{sum(counts.values())} cases, {wrong} wrong", file=sys.stderr, flush=True)
             if finding.wrong:
                 wrong += 1
                 print(json.dumps(asdict(finding)), flush=True)
