@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from .views import bytes_at, size_of
+from .views import View, bytes_at, size_of
 
 # Chunks that come after the sound. What does not fit the file is still one of these by its name.
 TRAILERS = frozenset(
     b"LIST bext iXML smpl JUNK PEAK fact NAME AUTH ANNO COMT MARK INST APPL info pakt".split()
 ) | {b"cue ", b"id3 ", b"ID3 ", b"(c) "}
+KINDS = (b"WAVE", b"AIFF", b"AIFC", b"8SVX", b"16SV")
 MOST_CHUNKS = 10_000
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
@@ -43,6 +44,8 @@ class Layout:
         What a user should know, in words that go after the name of the file.
     fits
         Whether the header's fields can tell the length at all.
+    next_at
+        Where another recording begins, of those that a file may be joined from.
     """
 
     data_at: int
@@ -51,6 +54,7 @@ class Layout:
     patches: dict[int, bytes] = field(default_factory=dict)
     odd: str | None = None
     fits: bool = True
+    next_at: int | None = None
 
     @property
     def is_short(self) -> bool:
@@ -71,7 +75,7 @@ class _Field:
         return {self.at: struct.pack(self.kind, min(sound + self.extra, most))}
 
 
-def measure(file: BinaryIO) -> Layout | None:
+def measure(file: BinaryIO | View) -> Layout | None:
     """What the header of an open file says; ``None`` where it is no such container."""
     size = size_of(file)
     begun = bytes_at(file, 0, 40)
@@ -89,7 +93,7 @@ def measure(file: BinaryIO) -> Layout | None:
 
 
 def _chunks(
-    file: BinaryIO, size: int, start: int, head: str, name_bytes: int = 4
+    file: BinaryIO | View, size: int, start: int, head: str, name_bytes: int = 4
 ) -> Iterator[tuple[bytes, int, int]]:
     """Chunks of a file: name, place of the content and its size, until there are no more."""
     width = name_bytes + struct.calcsize(head)
@@ -108,7 +112,7 @@ def _chunks(
             return
 
 
-def _wave(file: BinaryIO, size: int, order: str) -> Layout | None:
+def _wave(file: BinaryIO | View, size: int, order: str) -> Layout | None:
     long_at = None  # of the sizes that RF64 has beside those of RIFF
     for name, at, count in _chunks(file, size, 12, f"{order}I"):
         if name == b"ds64":
@@ -124,7 +128,7 @@ def _wave(file: BinaryIO, size: int, order: str) -> Layout | None:
     return None
 
 
-def _w64(file: BinaryIO, size: int) -> Layout | None:
+def _w64(file: BinaryIO | View, size: int) -> Layout | None:
     for name, at, count in _chunks(file, size, 40, "<q", 16):
         if name == W64_DATA:
             promised = None if count in (0, 24) or _is_placeholder_64(count) else count - 24
@@ -133,7 +137,7 @@ def _w64(file: BinaryIO, size: int) -> Layout | None:
     return None
 
 
-def _iff(file: BinaryIO, size: int) -> Layout | None:
+def _iff(file: BinaryIO | View, size: int) -> Layout | None:
     """AIFF, AIFF-C and 8SVX; the first two also count samples, in the chunk COMM."""
     fields = [_Field(4, ">I")]
     for name, at, count in _chunks(file, size, 12, ">I"):
@@ -154,7 +158,7 @@ def _iff(file: BinaryIO, size: int) -> Layout | None:
     return None
 
 
-def _au(file: BinaryIO, begun: bytes, size: int) -> Layout | None:
+def _au(file: BinaryIO | View, begun: bytes, size: int) -> Layout | None:
     order = ">" if begun[:4] == b".snd" else "<"
     if len(begun) < 24:
         return None
@@ -171,7 +175,7 @@ def _au(file: BinaryIO, begun: bytes, size: int) -> Layout | None:
     return Layout(at, count, min(count, there))
 
 
-def _caf(file: BinaryIO, size: int) -> Layout | None:
+def _caf(file: BinaryIO | View, size: int) -> Layout | None:
     for name, at, count in _chunks(file, size, 8, ">q"):
         if name == b"data":
             there = max(0, size - at - 4)
@@ -196,7 +200,12 @@ def _is_placeholder_64(count: int) -> bool:
 
 
 def _judge(
-    file: BinaryIO, size: int, data_at: int, promised: int | None, fields: list[_Field], head: str
+    file: BinaryIO | View,
+    size: int,
+    data_at: int,
+    promised: int | None,
+    fields: list[_Field],
+    head: str,
 ) -> Layout:
     """Hold a promise against the file; `head` is how the chunks are that may follow."""
     rest = max(0, size - data_at)
@@ -204,10 +213,13 @@ def _judge(
         return Layout(data_at, promised, rest)
     if rest == 0:
         return Layout(data_at, promised, 0)
+    next_at = None if promised is None else _next_recording(file, data_at + promised)
     if promised is not None and (
-        promised == rest or _is_trailer(file, data_at + promised, size, head, promised == 0)
+        next_at is not None
+        or promised == rest
+        or _is_trailer(file, data_at + promised, size, head, promised == 0)
     ):
-        return Layout(data_at, promised, promised)
+        return Layout(data_at, promised, promised, next_at=next_at)
     if promised:
         odd = "there is more sound in the input than its header says: all of it is read"
     else:
@@ -219,7 +231,16 @@ def _judge(
     return layout
 
 
-def _is_trailer(file: BinaryIO, at: int, size: int, head: str, from_start: bool) -> bool:
+def _next_recording(file: BinaryIO | View, at: int) -> int | None:
+    """Where another file of this kind begins, at `at` or the next even place."""
+    for start in (at, at + at % 2):
+        begun = bytes_at(file, start, 12)
+        if begun[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM") and begun[8:] in KINDS:
+            return start
+    return None
+
+
+def _is_trailer(file: BinaryIO | View, at: int, size: int, head: str, from_start: bool) -> bool:
     """Whether chunks, tags or padding begin here, and no sound; silence is sound at the start."""
     if not head:  # W64: whatever is there
         return True
@@ -247,7 +268,7 @@ def _is_printable(name: bytes) -> bool:
     return all(0x20 <= byte < 0x7F for byte in name)
 
 
-def _is_zero_from(file: BinaryIO, at: int) -> bool:
+def _is_zero_from(file: BinaryIO | View, at: int) -> bool:
     file.seek(at)
     while data := file.read(1 << 16):
         if any(data):

@@ -92,10 +92,14 @@ def parse(data: bytes) -> Header | None:
     return Header(layer, sample_rate, channels, size, samples, side)
 
 
-def find(file: BinaryIO, start: int, end: int) -> int | None:
-    """The first place from which several frames follow each other; ``None`` if there is none."""
-    while start < end:
-        data = bytes_at(file, start, min(end - start, SNIFFED_BYTES))
+def find(file: BinaryIO, start: int, end: int, within: int | None = None) -> int | None:
+    """The first place from which several frames follow each other, up to `end`.
+
+    It is looked for in the first `within` bytes; ``None`` if there is none.
+    """
+    stop = end if within is None else min(end, start + within)
+    while start < stop:
+        data = bytes_at(file, start, min(stop - start, SNIFFED_BYTES))
         at = data.find(0xFF)
         while at >= 0:
             if _is_confirmed(file, start + at, end):
@@ -130,7 +134,7 @@ def is_mpeg(file: BinaryIO, name: str) -> bool:
     end = size_of(file)
     start = after_tags(file, 0, end)
     named = Path(name).suffix.lower() in ENDINGS
-    return find(file, start, min(end, start + (SNIFFED_BYTES if named else 4_096))) is not None
+    return find(file, start, end, SNIFFED_BYTES if named else 4_096) is not None
 
 
 def runs(file: BinaryIO) -> list[Run]:
@@ -171,7 +175,7 @@ def _run(file: BinaryIO, start: int, end: int, damaged: int) -> Run:
                 header = None
             known[word] = header
         if header is None:
-            place = None if _is_tag(data) else find(file, at, min(end, at + PASSED_BYTES))
+            place = None if _is_tag(data) else find(file, at, end, PASSED_BYTES)
             if place is None or place == at:
                 break
             damaged += place - at

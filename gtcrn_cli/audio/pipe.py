@@ -73,10 +73,10 @@ class PipeSource:
         begun = self._has_header
         while True:
             if left == 0:
-                pending = self._read_on(width)
-                if not pending:
+                after = _read_exactly(self._file, 8)
+                if is_trailer_name(after, (self.length or 0) * width % 2):
                     return
-                left = None
+                pending, left = self._read_on(after, width)
             wanted = size * width if left is None else min(size * width, left)
             data = self._file.read(max(width, wanted) - len(pending))
             if not data:
@@ -102,16 +102,26 @@ class PipeSource:
                 f"{len(pending)} bytes at the end of the input make no whole sample: left out"
             )
 
-    def _read_on(self, width: int) -> bytes:
-        """What comes after all that the header promises, if it is more sound and no tag."""
-        assert self.length is not None
-        after = _read_exactly(self._file, 8)
-        if is_trailer_name(after, self.length * width % 2):
-            return b""
-        self.notes.append(
-            "there was more sound in the input than its header said: all of it was read"
-        )
-        return after
+    def _read_on(self, after: bytes, width: int) -> tuple[bytes, int | None]:
+        """What goes on after all that the header promises: more sound, or another WAV.
+
+        Returns
+        -------
+        Bytes of sound that are read already, and how many are to come where that is known.
+        """
+        if after[:4] not in (b"RIFF", b"RF64"):
+            self.notes.append(
+                "there was more sound in the input than its header said: all was read"
+            )
+            return after, None
+        following = _wav_stream(self._file, _read_wav_header(self._file, after))
+        if following is None or following._raw != self._raw:
+            raise ReadError(
+                "what comes on stdin goes on with a recording of another form: split it"
+            )
+        self.notes.append("the input is joined from recordings")
+        self.length = following.length
+        return b"", None if following.length is None else following.length * width
 
 
 class PipeSink:
@@ -250,9 +260,9 @@ def _read_exactly(file: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _read_wav_header(file: BinaryIO) -> bytes:
+def _read_wav_header(file: BinaryIO, begun: bytes = b"") -> bytes:
     """The first bytes: of a WAV up to and with the head of its data chunk, else the first 12."""
-    begun = _read_exactly(file, 12)
+    begun += _read_exactly(file, 12 - len(begun))
     if begun[:4] not in (b"RIFF", b"RF64") or begun[8:] != b"WAVE":
         return begun
     while len(begun) < LONGEST_WAV_HEADER:

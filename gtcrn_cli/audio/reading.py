@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,139 +17,15 @@ import soundfile
 
 from ..errors import ReadError, UnknownFormatError, UserError
 from ..signals import Samples
-from . import chains, containers, decoding, mpeg, speakers
+from . import containers, decoding, speakers
 from .formats import BYTES_OF_SUBTYPE, Encoding, RawFormat
-from .sniffing import HEADERLESS_ENDINGS, require_header, require_no_header, signature
+from .sniffing import HEADERLESS_ENDINGS, require_header, require_no_header
+from .survey import Part, Survey, survey
 from .views import View, bytes_at, size_of
 
 BUFFER_BYTES = 1 << 16
 PARTS_COUNTED = 64  # of more recordings in one file the length is not asked for beforehand
-PASSED_BYTES = 8_192  # of no sound in an MPEG stream: more are said as loss
 LOST_SAMPLES = 4 * 1152  # of such a stream: its first frames may need bits of earlier ones
-FAR_END = 1 << 40  # bytes: where a file of unknown length claims to end
-
-
-@dataclass
-class Part:
-    """One recording of a file.
-
-    Attributes
-    ----------
-    view
-        Where it is; ``None`` for the whole file as it is.
-    raw
-        What is in the view, where that has no header.
-    length
-        In samples, where a header tells it that libsndfile does not see.
-    estimate
-        In samples, where no header tells it; then libsndfile knows less.
-    least
-        Samples that libsndfile must find by its header; else the header is damaged.
-    endless
-        The view to read then, for so many samples as are counted in it.
-    """
-
-    view: View | None = None
-    raw: RawFormat | None = None
-    length: int | None = None
-    estimate: int | None = None
-    least: int = 0
-    endless: tuple[View, int] | None = None
-
-
-@dataclass
-class Survey:
-    """What was found out about a file before reading it.
-
-    Attributes
-    ----------
-    parts
-        The recordings in it.
-    notes
-        What is odd.
-    layout
-        Of a PCM container.
-    is_cut
-        Whether it ends in the middle of something.
-    is_damaged
-        Whether much of it is no sound.
-    """
-
-    parts: list[Part]
-    notes: list[str] = field(default_factory=list)
-    layout: containers.Layout | None = None
-    is_cut: bool = False
-    is_damaged: bool = False
-
-
-def survey(file: BinaryIO, name: str) -> Survey:
-    """Hold what an open file says of its length against what is there."""
-    end = size_of(file)
-    begun = bytes_at(file, 0, 4)
-    layout = containers.measure(file)
-    if layout is not None:
-        view = None
-        if layout.fits and layout.patches:
-            view = View(file, 0, end, layout.patches)
-        elif (
-            begun == b"riff" and not layout.is_short
-        ):  # W64: libsndfile would read all that follows
-            view = View(file, 0, layout.data_at + layout.there)
-        return Survey([Part(view)], [layout.odd] if layout.odd else [], layout)
-    if begun == b"OggS":
-        return _survey_ogg(file)
-    links = chains.flac_links(file) if begun in (b"fLaC",) or begun[:3] == b"ID3" else []
-    if links and links[0].start <= mpeg.after_tags(file, 0, end):
-        return _survey_flac(file, links)
-    if begun[:3] == b"ID3" or (signature(file) is None and mpeg.is_mpeg(file, name)):
-        return _survey_mpeg(file)
-    return Survey([Part()])
-
-
-def _survey_ogg(file: BinaryIO) -> Survey:
-    links = chains.ogg_links(file)
-    found = Survey([Part(View(file, link.start, link.end)) for link in links])
-    if len(links) <= 1:
-        found.parts = [Part()]
-    if links:
-        found.is_cut = links[-1].is_cut
-        if not links[-1].has_end and not found.is_cut:
-            found.notes.append("the input has no end mark: whether it is whole cannot be told")
-    return found
-
-
-def _survey_flac(file: BinaryIO, links: list[chains.Link]) -> Survey:
-    found = Survey([])
-    for link in links:
-        length, patches = chains.flac_length(file, link)
-        start = 0 if link is links[0] else link.start
-        found.parts.append(Part(View(file, start, link.end, patches), length=length))
-        if length is None:
-            found.notes = ["the header of the input does not tell its length: all of it is read"]
-    return found
-
-
-def _survey_mpeg(file: BinaryIO) -> Survey:
-    runs = mpeg.runs(file)
-    found = Survey([])
-    for i, run in enumerate(runs):
-        whole_tags = i == 0 and run.start <= mpeg.after_tags(file, 0, run.end)
-        start = 0 if whole_tags else run.start
-        endless = View(file, start, run.end, claimed_end=run.end + FAR_END)
-        if run.promised is None:
-            found.parts.append(Part(endless, estimate=run.samples))
-        else:
-            part = Part(View(file, start, run.end), endless=(endless, run.samples))
-            part.least = run.samples - mpeg.MOST_TRIMMED
-            found.parts.append(part)
-    if damaged := sum(run.damaged for run in runs):
-        found.notes.append(f"the input is damaged: {damaged} bytes in it are no sound")
-        found.is_damaged = damaged > max(PASSED_BYTES, size_of(file) // 10)
-    if any(run.promised is None for run in runs):
-        found.notes.append("no header of the input tells its length: all of it is read")
-    if not runs or (len(runs) == 1 and runs[0].promised == runs[0].samples and not runs[0].damaged):
-        found.parts[:1] = [replace(part, view=None) for part in found.parts[:1]] or [Part()]
-    return found
 
 
 class FileSource:
@@ -270,7 +145,7 @@ class FileSource:
                 position += done
                 self._end_part(part, done)
                 self._file.close()
-            self._end(position)
+            self._end(done)
         finally:
             self._file.close()
             self._close()
@@ -375,12 +250,12 @@ class FileSource:
         if trouble and (expected is None or done == 0):
             raise ReadError(f"cannot read on in {self.name}: {trouble}")
 
-    def _end(self, position: int) -> None:
-        """See whether the file is whole."""
+    def _end(self, last: int) -> None:
+        """See whether the file is whole, of whose last recording there are so many samples."""
         layout = self._survey.layout
         if layout is not None and layout.is_short:
             assert layout.promised is not None
-            there_s = position / self.sample_rate
+            there_s = last / self.sample_rate
             promised_s = there_s * layout.promised / layout.there if layout.there else 0.0
             promise = f"{promised_s:.2f} s" if promised_s else f"{layout.promised} bytes of sound"
             raise ReadError(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import UserError
-from .views import bytes_at
+from . import mpeg
+from .views import bytes_at, size_of
 
 # What files begin with, by the place of the word.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -139,6 +140,8 @@ def require_no_header(name: str, file: BinaryIO) -> None:
         The file has one.
     """
     refuse_header(name, bytes_at(file, 0, SIGNATURE_BYTES))
+    if mpeg.find(file, 0, size_of(file), within=1) == 0:
+        raise UserError(f"{name} is an MP3 or other MPEG file with headers: leave out --raw")
 
 
 def refuse_header(name: str, begun: bytes) -> None:

@@ -83,6 +83,11 @@ class View:
         self._position += count
         return count
 
+    def read(self, count: int) -> bytes:
+        """As of any file."""
+        buffer = bytearray(count)
+        return bytes(buffer[: self.readinto(memoryview(buffer))])
+
     def _with_patches(self, data: bytes, at: int) -> bytes:
         patched = bytearray(data)
         for place, new in self._patches.items():
@@ -92,12 +97,12 @@ class View:
         return bytes(patched)
 
 
-def size_of(file: BinaryIO) -> int:
+def size_of(file: BinaryIO | View) -> int:
     """In bytes; the position is lost."""
     return file.seek(0, io.SEEK_END)
 
 
-def bytes_at(file: BinaryIO, position: int, count: int) -> bytes:
+def bytes_at(file: BinaryIO | View, position: int, count: int) -> bytes:
     """`count` bytes of a buffered file, fewer at its end."""
     file.seek(position)
     return file.read(count)

@@ -269,6 +269,8 @@ def test_more_sound_than_32_bits_can_tell(tmp_path: Path):
         ("OGG", "OPUS"),
         ("FLAC", "PCM_16"),
         ("MP3", "MPEG_LAYER_III"),
+        ("WAV", "PCM_16"),
+        ("AIFF", "PCM_24"),
     ],
 )
 def test_joined_recordings_come_out_one_after_the_other(tmp_path: Path, kind: tuple[str, str]):
@@ -379,11 +381,11 @@ def test_libsndfile_guesses_no_headerless_files_either(tmp_path: Path, ending: s
 @pytest.mark.parametrize("kind", [*KINDS, ("NIST", "PCM_16"), ("PAF", "PCM_16"), ("PVF", "PCM_16")])
 def test_what_has_a_header_is_not_read_bare(tmp_path: Path, kind: tuple[str, str]):
     path = write(tmp_path / "a", kind)
-    if kind == ("MP3", "MPEG_LAYER_III"):
-        path.write_bytes(b"ID3\x03\0\0\0\0\0\0" + path.read_bytes())
     raw = RawFormat.parse("s16le:48000:2")
     with pytest.raises(UserError, match="leave out --raw"):
         FileSource(path, raw)
+    if kind == ("MP3", "MPEG_LAYER_III"):
+        path.write_bytes(b"ID3\x03\0\0\0\0\0\0" + path.read_bytes())
     with pipe_with(path.read_bytes()) as file, pytest.raises(UserError, match="leave out --raw"):
         read(open_pipe_source(file, raw))
 
