@@ -17,7 +17,8 @@ from support.places import PROJECT, REFERENCE
 from support.sound_server import SERVERS, SoundServer
 
 from gtcrn_cli.native.machine_code import load_kernel
-from gtcrn_cli.network.checkpoint import Checkpoint, import_model, load_model
+from gtcrn_cli.network.checkpoint import Checkpoint, load_model
+from gtcrn_cli.network.importing import import_model
 
 torch.set_num_threads(1)  # where something loaded OpenMP before this file could ask for that
 

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..errors import UserError
+
 app = typer.Typer(help="List, show and add models.", no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)
-def list_models(context: typer.Context) -> None:
+def models(context: typer.Context) -> None:
     """List the models that --model knows by name."""
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the models that --model knows by name."""
     from ..network.checkpoint import DEFAULT_MODEL, available_models, read_card
 
     for name, path in available_models().items():
         mark = "*" if name == DEFAULT_MODEL else " "
-        typer.echo(f"{mark} {name:<16} {read_card(path).get('description', '')}")
+        try:
+            said = read_card(path).get("description", "")
+        except UserError as error:
+            said = f"({error})"
+        typer.echo(f"{mark} {name:<16} {said}")
 
 
 @app.command()
@@ -45,23 +57,60 @@ def show(name: Annotated[str, typer.Argument(help="A model's name, or a model fi
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="A .safetensors of ours or a published .tar.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .safetensors, or a checkpoint of a training: .tar, .pt, .ckpt."),
+    ],
     name: Annotated[
         str | None, typer.Option(help="What to call it.", show_default="the file's name")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a model added before.")
+        bool,
+        typer.Option("--overwrite", help="Replace a model of that name, or hide a shipped one."),
     ] = False,
 ) -> None:
     """Import a model into the user's data directory, for --model to use by name."""
-    from ..errors import UserError
     from ..native.packing import pack
-    from ..network.checkpoint import SUFFIX, import_model, user_models_dir
+    from ..network.checkpoint import is_shipped
+    from ..network.importing import import_model
 
-    target = user_models_dir() / f"{name or file.stem}{SUFFIX}"
-    if target.exists() and not overwrite:
-        raise UserError(f"a model {target.stem} exists: give another --name, or --overwrite")
+    name = file.stem if name is None else name
+    target = _added(name)
+    if (target.exists() or is_shipped(name)) and not overwrite:
+        raise UserError(f"a model {name} exists: give another --name, or --overwrite")
     checkpoint = import_model(file)
     pack(checkpoint)  # refuses the weights of another network
     checkpoint.save(target)
-    typer.echo(f"added {target.stem}: use it with --model {target.stem}", err=True)
+    typer.echo(f"added {name}: use it with --model {name}", err=True)
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="Of a model that was added.")]) -> None:
+    """Remove a model that 'gtcrn models add' has added."""
+    from ..network.checkpoint import is_shipped
+
+    target = _added(name)
+    if not target.is_file():
+        if is_shipped(name):
+            raise UserError(f"{name} comes with gtcrn, and was not added: it stays")
+        raise UserError(f"no model {name} was added: 'gtcrn models' lists those there are")
+    target.unlink()
+    back = f"; {name} is the shipped one again" if is_shipped(name) else ""
+    typer.echo(f"removed {name}{back}", err=True)
+
+
+def _added(name: str) -> Path:
+    """Where a model of this name is or will be: in the user's folder of models, and nowhere else.
+
+    Raises
+    ------
+    UserError
+        It is no name for a model.
+    """
+    from ..network.checkpoint import SUFFIX, user_models_dir
+
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", name) or name.endswith(SUFFIX):
+        raise UserError(
+            f"{name!r} is no name for a model: give a --name of letters, digits, '.', '-', '_', '+'"
+        )
+    return user_models_dir() / f"{name}{SUFFIX}"

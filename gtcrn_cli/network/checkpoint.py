@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,13 +20,15 @@ from platformdirs import user_data_path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..errors import MissingExtraError, UserError
+from ..errors import UserError
 from ..paths import replacing
 from .config import GTCRNConfig
 
 DEFAULT_MODEL = "gtcrn"
 SUFFIX = ".safetensors"
+CHECKPOINT_SUFFIXES = (".tar", ".pt", ".pth", ".ckpt", ".bin")  # as trainings call what they keep
 _FORMAT = "gtcrn-1"
+_LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
 
 Weights = dict[str, np.ndarray]
 
@@ -60,6 +61,21 @@ class Checkpoint:
             total.update(np.ascontiguousarray(tensor).tobytes())
         return total.hexdigest()
 
+    def require_numbers(self, path: Path) -> None:
+        """Refuse weights that are no numbers, as those of a training that diverged.
+
+        Raises
+        ------
+        UserError
+            A weight is NaN or infinite.
+        """
+        bad = [name for name, w in self.weights.items() if not np.isfinite(w).all()]
+        if bad:
+            raise UserError(
+                f"{path} has weights that are no numbers (NaN or infinite, in {bad[0]} and "
+                f"{len(bad) - 1} others): its training diverged"
+            )
+
     def save(self, path: Path) -> None:
         """Write a model file; one that is there is replaced.
 
@@ -91,6 +107,13 @@ class Checkpoint:
         UserError
             It is missing, damaged, not a model of ours, or newer than this version understands.
         """
+        if path.suffix.lower() == ".onnx":
+            raise UserError(f"{path} is an ONNX model: give the model that it was exported from")
+        if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+            raise UserError(
+                f"{path} is a checkpoint of a training: 'gtcrn models add {path}' makes a model of "
+                f"it, to be used as --model {path.stem}"
+            )
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
@@ -107,15 +130,25 @@ class Checkpoint:
             raise UserError(f"{path} is not a readable model file: {error}") from None
         if checkpoint.digest != metadata.get("sha256"):
             raise UserError(f"{path} is damaged (its digest differs): get or add it again")
+        checkpoint.require_numbers(path)
         return checkpoint
 
 
 def read_card(path: Path) -> Mapping[str, Any]:
-    """The card alone, from the header, without reading the weights."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    return json.loads(header["__metadata__"]["card"])
+    """The card alone, from the header, without reading the weights.
+
+    Raises
+    ------
+    UserError
+        It is no model of ours.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+        return json.loads(header["__metadata__"]["card"])
+    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is not a readable model file") from None
 
 
 def shipped_models_dir() -> Path:
@@ -123,6 +156,11 @@ def shipped_models_dir() -> Path:
     package = Path(__file__).parent.parent
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
+
+
+def is_shipped(name: str) -> bool:
+    """Whether the package has a model of its own of this name."""
+    return (shipped_models_dir() / f"{name}{SUFFIX}").is_file()
 
 
 def user_models_dir() -> Path:
@@ -178,34 +216,3 @@ def load_model(name_or_path: str = DEFAULT_MODEL) -> Checkpoint:
     'concat'
     """
     return Checkpoint.load(find_model(name_or_path))
-
-
-def import_model(path: Path) -> Checkpoint:
-    """Read a model that comes from elsewhere: one of ours, or a published ``.tar`` checkpoint.
-
-    Whether the weights are those of a GTCRN shows when an engine is made of them.
-
-    Raises
-    ------
-    UserError
-        It is neither; or it is a published one and torch, which reads those, is not installed.
-    """
-    if not path.is_file():
-        raise UserError(f"no such file: {path}")
-    if path.suffix == SUFFIX:
-        return Checkpoint.load(path)
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError("reading a published .tar checkpoint", "torch") from None
-    broken = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)
-    foreign = (KeyError, IndexError, TypeError, AttributeError)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = {name: tensor.numpy() for name, tensor in content["model"].items()}
-    except (*broken, *foreign):
-        raise UserError(f"{path} is neither a gtcrn model nor a published checkpoint") from None
-    return Checkpoint(
-        {name: w for name, w in weights.items() if w.dtype == np.float32},
-        card={"description": f"imported from {path.name}"},
-    )

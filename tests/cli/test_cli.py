@@ -288,7 +288,7 @@ def test_a_published_checkpoint_can_be_added_and_used(gtcrn, noisy_path, tmp_pat
 def test_another_network_cannot_be_added(gtcrn, tmp_path: Path, capsys):
     torch.save({"model": {"weight": torch.zeros(3)}}, tmp_path / "other.tar")
     assert gtcrn("models", "add", tmp_path / "other.tar") == 1
-    assert "do not fit" in capsys.readouterr().err
+    assert "not those of a GTCRN" in capsys.readouterr().err
     assert "other" not in available_models()
 
 

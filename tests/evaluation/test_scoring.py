@@ -26,7 +26,7 @@ from gtcrn_cli.evaluation import judging, measures, recordings
 from gtcrn_cli.evaluation import scoring as evaluation
 from gtcrn_cli.evaluation.judging import Result, Trial, judge, score
 from gtcrn_cli.evaluation.scoring import Failure, Mean, find_trials
-from gtcrn_cli.network.checkpoint import import_model
+from gtcrn_cli.network.importing import import_model
 
 RATE = 16_000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,17 @@ from safetensors.numpy import save_file
 from support.places import REFERENCE
 
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.native.packing import pack
 from gtcrn_cli.network.checkpoint import (
     Checkpoint,
     available_models,
     find_model,
-    import_model,
     load_model,
     read_card,
     user_models_dir,
 )
 from gtcrn_cli.network.config import GTCRNConfig
+from gtcrn_cli.network.importing import import_model
 
 
 def test_comes_back_as_it_was_saved(shipped: Checkpoint, tmp_path: Path):
@@ -116,3 +118,98 @@ def test_importing_runs_no_code_from_the_file(tmp_path: Path):
     with pytest.raises(UserError, match="neither"):
         import_model(path)
     assert not (tmp_path / "sprung").exists()
+
+
+def as_kept(weights: dict[str, torch.Tensor], how: str) -> object:
+    """Weights as other trainings keep them."""
+    half = {name: value.half() for name, value in weights.items()}
+
+    def named(prefix: str) -> dict[str, torch.Tensor]:
+        return {prefix + name: value for name, value in weights.items()}
+
+    return {
+        "published": {"epoch": 1, "model": weights},
+        "DDP": {"epoch": 1, "model": named("module.")},
+        "compiled": {"model": named("_orig_mod."), "loss": np.float64(0.5)},
+        "compiled DDP": {"model_state_dict": named("module._orig_mod.")},
+        "bare": weights,
+        "Lightning": {"state_dict": named("model.") | {"loss.window": torch.ones(512)}, "epoch": 3},
+        "half": {"model": half},
+        "double": {"model": {name: value.double() for name, value in weights.items()}},
+        "bfloat16": {"model": {name: value.bfloat16() for name, value in weights.items()}},
+        "with an optimizer": {
+            "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}},
+            "scheduler": LambdaLike(0.1),
+            "generator": weights,
+        },
+    }[how]
+
+
+class LambdaLike:
+    """An object as schedulers are, of a class that no other installation has."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("published", "DDP", "compiled", "compiled DDP", "bare", "Lightning", "half", "double"),
+        *("bfloat16", "with an optimizer"),
+    ],
+)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_checkpoints_of_other_trainings_load(how: str, legacy: bool, tmp_path: Path):
+    expected = load_model("gtcrn-plain").weights
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in expected.items()}
+    tensors["encoder.en_convs.0.bn.num_batches_tracked"] = torch.tensor(7)
+    path = tmp_path / "checkpoint.tar"
+    torch.save(as_kept(tensors, how), path, _use_new_zipfile_serialization=not legacy)
+    imported = import_model(path)
+    assert imported.weights.keys() == expected.keys()
+    near = {"half": 1e-3, "bfloat16": 1e-2}.get(how, 0.0)
+    for name, value in imported.weights.items():
+        assert value.dtype == np.float32
+        assert np.allclose(value, expected[name], rtol=near, atol=near)
+    pack(imported)
+
+
+def test_bare_weights_as_safetensors_load(tmp_path: Path):
+    expected = load_model("gtcrn-plain").weights
+    path = tmp_path / "bare.safetensors"
+    save_file({f"module.{name}": value for name, value in expected.items()}, path)
+    assert import_model(path).weights.keys() == expected.keys()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(value: float, shipped: Checkpoint, tmp_path: Path):
+    weights = {name: w.copy() for name, w in shipped.weights.items()}
+    weights["encoder.en_convs.0.conv.bias"][3] = value
+    tensors = {name: torch.from_numpy(w) for name, w in weights.items()}
+    torch.save({"model": tensors}, tmp_path / "diverged.tar")
+    with pytest.raises(UserError, match="no numbers"):
+        import_model(tmp_path / "diverged.tar")
+    replace(shipped, weights=weights).save(tmp_path / "diverged.safetensors")
+    with pytest.raises(UserError, match="no numbers"):
+        load_model(str(tmp_path / "diverged.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model.tar", "gtcrn models add"),
+        ("model.ckpt", "gtcrn models add"),
+        ("gtcrn.onnx", "an ONNX model: give the model"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(name: str, words: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(b"whatever it holds")
+    with pytest.raises(UserError, match=words):
+        load_model(str(tmp_path / name))
+
+
+def test_weights_of_another_network_are_named(tmp_path: Path):
+    torch.save({"model": {"layers.0.weight": torch.ones(3)}}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"not those of a GTCRN: layers\.0\.weight"):
+        import_model(tmp_path / "other.pth")
