@@ -20,6 +20,7 @@ from .options import (
     HighBand,
     HighBandChoice,
     Model,
+    PresetName,
     Quiet,
     Strength,
     Subtype,
@@ -60,6 +61,7 @@ def batch(
             metavar="OUT", help="The folder or URL for the enhanced tree.", show_default=False
         ),
     ],
+    preset: PresetName = None,
     strength: Strength = None,
     atten_limit: AttenLimit = None,
     high_band: HighBand = HighBandChoice.gate,
@@ -145,7 +147,7 @@ def batch(
     quiet: Quiet = False,
 ) -> None:
     """Remove the noise from every recording in a folder tree. Run it again to go on."""
-    settings = settings_of(strength, atten_limit, high_band, channels)
+    settings = settings_of(strength, atten_limit, high_band, channels, preset)
     if cluster is not None and job_count is not None:
         raise typer.BadParameter("--jobs is for this machine: the cluster has its own number")
 

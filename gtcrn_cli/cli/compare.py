@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import (
-    ENHANCING,
+    PRESETS_HELP,
     AttenLimit,
     Channels,
     ChannelsChoice,
@@ -18,9 +18,11 @@ from .options import (
     HighBandChoice,
     Model,
     Overwrite,
+    PresetChoice,
     Quiet,
     Strength,
     engine_of,
+    refuse_enhancing_options,
     settings_of,
 )
 
@@ -28,6 +30,7 @@ EXAMPLES = """
 \b
 Examples:
   gtcrn compare talk.wav
+  gtcrn compare talk.m4a --preset gentle --preset full
   gtcrn compare talk.wav clean.wav other.wav --clean studio.wav -o talk.html
   gtcrn compare lecture.flac --start 600 --duration 60 --png
 """
@@ -80,6 +83,14 @@ def compare(
         bool,
         typer.Option(help="Rate with DNSMOS where it is installed."),
     ] = True,
+    preset: Annotated[
+        list[PresetChoice] | None,
+        typer.Option(
+            metavar="[full|gentle|asr]",
+            show_default="full",
+            help=f"{PRESETS_HELP} Give several to hear them side by side.",
+        ),
+    ] = None,
     strength: Strength = None,
     atten_limit: AttenLimit = None,
     high_band: HighBand = HighBandChoice.gate,
@@ -91,8 +102,9 @@ def compare(
 ) -> None:
     """Make a page to hear and see what was done: it needs no network, only a browser."""
     if enhanced:
-        _refuse_enhancing_options(context)
-    settings = settings_of(strength, atten_limit, high_band, channels)
+        refuse_enhancing_options(context, "ENHANCED")
+    presets: list[PresetChoice | None] = list(dict.fromkeys(preset or [])) or [None]
+    chosen = {one: settings_of(strength, atten_limit, high_band, channels, one) for one in presets}
 
     from ..evaluation.comparison import compare as compare_sounds
     from ..evaluation.page import write_page
@@ -108,9 +120,15 @@ def compare(
     section = Section(start, duration)
     if png:
         require_matplotlib()
-    name = f"enhanced by {Path(model).stem}"
-    how = enhanced or Enhancing(engine_of(model, engine, device), settings, name)
-    comparison = compare_sounds(noisy, how, clean, section, dnsmos)
+    if enhanced:
+        comparison = compare_sounds(noisy, enhanced, clean, section, dnsmos)
+    else:
+        loaded, name = engine_of(model, engine, device), f"enhanced by {Path(model).stem}"
+        ways = [
+            Enhancing(loaded, settings, name if one is None else f"{name}, {one.value}")
+            for one, settings in chosen.items()
+        ]
+        comparison = compare_sounds(noisy, ways, clean, section, dnsmos)
     write = write_picture if png else write_page
     write(comparison, target)
     if not quiet:
@@ -118,13 +136,3 @@ def compare(
             typer.echo(f"gtcrn: {note}", err=True)
         megabytes = target.stat().st_size / 1e6
         typer.echo(f"gtcrn: wrote {target} ({megabytes:.1f} MB)", err=True)
-
-
-def _refuse_enhancing_options(context: typer.Context) -> None:
-    """With files that were enhanced before, the options of enhancing would do nothing."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in ENHANCING and source and source.name == "COMMANDLINE":
-            raise typer.BadParameter(
-                f"{parameter.opts[0]} is for enhancing, but ENHANCED is given already"
-            )

@@ -19,6 +19,7 @@ from .options import (
     HighBandChoice,
     Model,
     Overwrite,
+    PresetName,
     Quiet,
     Strength,
     Subtype,
@@ -56,6 +57,7 @@ def denoise(
             metavar="OUTPUT", help="The enhanced file, or - for stdout.", show_default=False
         ),
     ],
+    preset: PresetName = None,
     strength: Strength = None,
     atten_limit: AttenLimit = None,
     high_band: HighBand = HighBandChoice.gate,
@@ -98,7 +100,7 @@ def denoise(
     quiet: Quiet = False,
 ) -> None:
     """Remove the noise from a recording: same length, same rate, same format, in time with it."""
-    settings = settings_of(strength, atten_limit, high_band, channels)
+    settings = settings_of(strength, atten_limit, high_band, channels, preset)
 
     from ..audio.formats import RawFormat
     from ..audio.opening import Output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from enum import Enum
@@ -13,7 +12,21 @@ import typer
 
 from ..errors import UserError
 from .conduct import code_of
-from .options import EngineName, Model, Quiet
+from .options import (
+    AttenLimit,
+    Channels,
+    ChannelsChoice,
+    EngineName,
+    HighBand,
+    HighBandChoice,
+    Model,
+    PresetName,
+    Quiet,
+    Strength,
+    available_cores,
+    refuse_enhancing_options,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +45,7 @@ class FormatChoice(str, Enum):
 
 
 def evaluate(
+    context: typer.Context,
     noisy: Annotated[
         Path, typer.Argument(help="Noisy speech: a file or a folder.", show_default=False)
     ],
@@ -46,6 +60,11 @@ def evaluate(
             show_default="what --model makes of NOISY",
         ),
     ] = None,
+    preset: PresetName = None,
+    strength: Strength = None,
+    atten_limit: AttenLimit = None,
+    high_band: HighBand = HighBandChoice.gate,
+    channels: Channels = ChannelsChoice.independent,
     model: Model = "gtcrn",
     engine: EngineName = "native",
     dnsmos: Annotated[bool, typer.Option(help="Also DNSMOS, which takes longest.")] = True,
@@ -78,6 +97,9 @@ def evaluate(
 
     if clean is None and not dnsmos:
         raise typer.BadParameter("without CLEAN only DNSMOS can be measured, and --no-dnsmos it is")
+    if enhanced is not None:
+        refuse_enhancing_options(context, "--enhanced")
+    settings = settings_of(strength, atten_limit, high_band, channels, preset)
     as_text = writer_of(format_name, output)
     if output is not None:
         require_free(output, overwrite)
@@ -87,7 +109,8 @@ def evaluate(
         None if enhanced else load_model(model),
         engine,
         dnsmos,
-        min(jobs or os.cpu_count() or 1, len(trials)),
+        min(jobs or available_cores(), len(trials)),
+        settings,
     )
     _collect(_with_bar(results, len(trials), sys.stderr.isatty() and not quiet), as_text, output)
 

@@ -19,6 +19,7 @@ from .options import (
     Model,
     OutputDevice,
     Overwrite,
+    PresetName,
     Quiet,
     Strength,
     engine_of,
@@ -100,6 +101,7 @@ def live(
         int | None,
         typer.Option(min=1, max=64, show_default="up to 2", help="Channels to play on."),
     ] = None,
+    preset: PresetName = None,
     strength: Strength = None,
     atten_limit: AttenLimit = None,
     high_band: HighBand = HighBandChoice.gate,
@@ -149,7 +151,7 @@ def live(
 
     Keys: space bypass, m mute, up and down strength, r record, q quit.
     """
-    settings = settings_of(strength, atten_limit, high_band, channels)
+    settings = settings_of(strength, atten_limit, high_band, channels, preset)
     if virtual_mic and output_device is not None:
         raise typer.BadParameter("--virtual-mic is an output: leave out --output")
     if follow_default and input_device is not None and (output_device or virtual_mic):

@@ -29,9 +29,33 @@ class ChannelsChoice(str, Enum):
     linked = "linked"
 
 
-# the parameters that say how to enhance, which these options are
-ENHANCING = ("strength", "atten_limit", "high_band", "channels", "model", "engine", "device")
+class PresetChoice(str, Enum):
+    """Choices of --preset, as `enhancement.presets` has them."""
 
+    full = "full"
+    gentle = "gentle"
+    asr = "asr"
+
+
+# the parameters that say how to enhance, which these options are
+ENHANCING = (
+    "preset",
+    "strength",
+    "atten_limit",
+    "high_band",
+    "channels",
+    "model",
+    "engine",
+    "device",
+)
+
+PRESETS_HELP = (
+    "full: all of the noise that is found. gentle: --atten-limit 12, for listeners. "
+    "asr: --atten-limit 12, for speech recognisers."
+)
+PresetName = Annotated[
+    PresetChoice | None, typer.Option("--preset", show_default="full", help=PRESETS_HELP)
+]
 Strength = Annotated[
     float | None,
     typer.Option(
@@ -117,13 +141,20 @@ def settings_of(
     atten_limit: float | None,
     high_band: HighBandChoice,
     channels: ChannelsChoice,
+    preset: PresetChoice | None = None,
 ) -> Settings:
     """The settings that these options ask for."""
     from ..enhancement.enhancer import Settings, strength_of_limit
 
-    if strength is not None and atten_limit is not None:
+    if preset is not None:
+        from ..enhancement.presets import PRESETS
+
+        if strength is not None or atten_limit is not None:
+            raise typer.BadParameter("--preset tells the strength: leave out the other option")
+        strength = PRESETS[preset.value].settings.strength
+    elif strength is not None and atten_limit is not None:
         raise typer.BadParameter("--strength and --atten-limit say the same thing: give one")
-    if atten_limit is not None:
+    elif atten_limit is not None:
         strength = strength_of_limit(atten_limit)
     return Settings(
         1.0 if strength is None else strength,
@@ -138,3 +169,13 @@ def engine_of(model: str, engine: str, device: str) -> Engine:
     from ..network.checkpoint import load_model
 
     return load_engine(load_model(model), engine, device)
+
+
+def refuse_enhancing_options(context: typer.Context, given: str) -> None:
+    """With files that were enhanced before, the options of enhancing would do nothing."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in ENHANCING and source and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"{parameter.opts[0]} is for enhancing, but {given} is given already"
+            )

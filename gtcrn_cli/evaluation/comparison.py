@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from .. import __version__
 from ..errors import MissingExtraError, UserError
 from ..signals import SILENCE_DB, Level
 from .analysis import Analysis, analyze_sound, change_db, fill_in_mask
@@ -99,12 +101,15 @@ class Comparison:
         Where in the recording the section begins.
     gain_is_mask
         Whether `Track.gain_db` is the network's own mask below 8 kHz, or estimated everywhere.
+    made
+        With what, when and how it was made, line by line.
     """
 
     tracks: list[Track]
     highest_hz: float
     start_s: float
     gain_is_mask: bool
+    made: list[str] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -145,7 +150,7 @@ class Comparison:
 
 def compare(
     noisy: Path,
-    enhanced: Sequence[Path] | Enhancing,
+    enhanced: Sequence[Path] | Sequence[Enhancing] | Enhancing,
     clean: Path | None = None,
     section: Section | None = None,
     dnsmos: bool = False,
@@ -157,7 +162,7 @@ def compare(
     noisy, clean
         As for `comparison_page`.
     enhanced
-        What was made of it; or how to make it.
+        What was made of it; or how to make it, once or in several ways.
     section
         Which part of all of them.
     dnsmos
@@ -169,33 +174,38 @@ def compare(
         A file cannot be read, or there are more than nine.
     """
     section = section or Section()
+    ways = 1 if isinstance(enhanced, Enhancing) else len(enhanced)
+    if ways + 1 + bool(clean) > MOST_TRACKS:
+        raise UserError(f"{ways + 1 + bool(clean)} sounds: a page takes up to {MOST_TRACKS}")
     sounds = [_read(noisy, "noisy", section)]
-    recorder = None
-    if isinstance(enhanced, Enhancing):
-        recorder = _GainRecorder(enhanced.engine, enhanced.settings.strength)
-        sounds.append(_enhance(sounds[0], recorder, enhanced))
-    else:
-        sounds += [_read(path, "enhanced", section) for path in enhanced]
+    recorders: dict[int, _GainRecorder] = {}  # by the number of the track
+    made = [f"made by gtcrn {__version__} on {date.today().isoformat()}"]
+    for way in [enhanced] if isinstance(enhanced, Enhancing) else enhanced:
+        if isinstance(way, Enhancing):
+            recorder = _GainRecorder(way.engine, way.settings.strength)
+            recorders[len(sounds)] = recorder
+            sounds.append(_enhance(sounds[0], recorder, way))
+            made.append(f"{way.name}: {way.in_words}")
+        else:
+            sounds.append(_read(way, "enhanced", section))
     if clean:
         sounds.append(_read(clean, "clean", section))
-    if len(sounds) > MOST_TRACKS:
-        raise UserError(f"{len(sounds)} sounds to compare: a page takes up to {MOST_TRACKS}")
 
     highest_hz = max(sound.sample_rate for sound in sounds) / 2
     analyses = [analyze_sound(sound, highest_hz) for sound in sounds]
     names = distinct_names([sound.path for sound in sounds])
     tracks: list[Track] = []
-    for name, sound, analysis in zip(names, sounds, analyses, strict=True):
+    for number, (name, sound, analysis) in enumerate(zip(names, sounds, analyses, strict=True)):
         figures = _figures(sound, analysis)
         gain_db = removed_db = None
         if sound.role == "enhanced":
             figures["removed"] = tracks[0].figures["level"] - figures["level"]
             gain_db, removed_db = change_db(analysis, analyses[0])
-            if recorder:
-                fill_in_mask(gain_db, recorder.gains(), highest_hz)
+            if number in recorders:
+                fill_in_mask(gain_db, recorders[number].gains(), highest_hz)
         figures |= _scores(sound, sounds[-1] if clean else None, dnsmos)
         tracks.append(Track(name, sound, analysis, figures, gain_db, removed_db))
-    return Comparison(tracks, highest_hz, section.start_s, recorder is not None)
+    return Comparison(tracks, highest_hz, section.start_s, bool(recorders), made)
 
 
 def _figures(sound: Sound, analysis: Analysis) -> dict[str, float]:

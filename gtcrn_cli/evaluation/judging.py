@@ -18,7 +18,7 @@ import numpy as np
 
 from ..audio.opening import open_source
 from ..enhancement.engines import Engine, load_engine
-from ..enhancement.enhancer import LOUDEST, Enhancer
+from ..enhancement.enhancer import LOUDEST, Enhancer, Settings
 from ..errors import UserError
 from ..network.checkpoint import Checkpoint
 from ..network.config import SAMPLE_RATE
@@ -105,7 +105,9 @@ def score(estimate: Mono, clean: Mono | None, noisy: Mono, with_dnsmos: bool = T
     return judge.scores()
 
 
-def judge(trial: Trial, engine: Engine | None, with_dnsmos: bool) -> Result:
+def judge(
+    trial: Trial, engine: Engine | None, with_dnsmos: bool, settings: Settings | None = None
+) -> Result:
     """Enhance (or read what was enhanced) and score one trial.
 
     Raises
@@ -118,7 +120,7 @@ def judge(trial: Trial, engine: Engine | None, with_dnsmos: bool) -> Result:
         signals.append(mono(trial.enhanced))
     else:
         assert engine is not None  # needed where a trial has no output of its own
-        signals.append(enhanced_mono(trial.noisy, engine))
+        signals.append(enhanced_mono(trial.noisy, engine, settings))
     if trial.clean is not None:
         signals.append(mono(trial.clean))
     before, after = Judge(with_dnsmos), Judge(with_dnsmos)
@@ -141,11 +143,16 @@ def judge(trial: Trial, engine: Engine | None, with_dnsmos: bool) -> Result:
 _judge: Callable[[Trial], Result]  # of this worker
 
 
-def prepare(checkpoint: Checkpoint | None, engine: str, with_dnsmos: bool) -> None:
+def prepare(
+    checkpoint: Checkpoint | None,
+    engine: str,
+    with_dnsmos: bool,
+    settings: Settings | None = None,
+) -> None:
     """Load the model in this process."""
     global _judge
     loaded = load_engine(checkpoint, engine) if checkpoint else None
-    _judge = partial(judge, engine=loaded, with_dnsmos=with_dnsmos)
+    _judge = partial(judge, engine=loaded, with_dnsmos=with_dnsmos, settings=settings)
 
 
 def attempt(trial: Trial) -> Result | Failure:
@@ -169,12 +176,12 @@ def mono(path: Path) -> Iterator[Mono]:
     yield from to_mono_blocks(map(_sound, source.blocks(BLOCK)), source.sample_rate)
 
 
-def enhanced_mono(path: Path, engine: Engine) -> Iterator[Mono]:
+def enhanced_mono(path: Path, engine: Engine, settings: Settings | None = None) -> Iterator[Mono]:
     """A file through the model at its own rate and channels; then as the measures want it."""
     source = open_source(str(path))
 
     def enhanced() -> Iterator[Samples]:
-        with Enhancer(engine, source.sample_rate, source.channels) as enhancer:
+        with Enhancer(engine, source.sample_rate, source.channels, settings) as enhancer:
             for block in source.blocks(BLOCK):
                 yield enhancer.push(block)
             yield enhancer.flush()

@@ -96,6 +96,7 @@ def _page_data(comparison: Comparison) -> dict[str, Any]:
         "maskHz": SAMPLE_RATE // 2,
         "scoredS": SCORED_S,
         "notes": notes,
+        "made": comparison.made,
         "figures": [
             {"name": name, **figure._asdict()} for name, figure in comparison.figures.items()
         ],

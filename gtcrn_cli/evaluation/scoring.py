@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..enhancement.enhancer import Settings
 from ..errors import MissingExtraError, UserError
 from ..markdown import table
 from ..network.checkpoint import Checkpoint
@@ -118,6 +119,7 @@ def evaluate(
     engine: str = "native",
     with_dnsmos: bool = True,
     jobs: int = 1,
+    settings: Settings | None = None,
 ) -> Iterator[Result | Failure]:
     """Judge many trials, in order, in `jobs` processes; results come as they are ready.
 
@@ -129,7 +131,7 @@ def evaluate(
     pool = ProcessPool(
         jobs,
         initializer=prepare,
-        initargs=(checkpoint, engine, with_dnsmos),
+        initargs=(checkpoint, engine, with_dnsmos, settings),
         context=multiprocessing.get_context("spawn"),
     )
     try:

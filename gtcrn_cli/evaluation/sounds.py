@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audio.opening import open_source
 from ..audio.reading import FileSource
 from ..enhancement.engines import Engine, State
 from ..enhancement.enhancer import Settings, enhance
@@ -69,6 +71,19 @@ class Enhancing:
     settings: Settings
     name: str
 
+    @property
+    def in_words(self) -> str:
+        """The model and all settings, for who wants to do the same again."""
+        how = self.settings
+        limit = ""
+        if 0 < how.strength < 1:
+            limit = f" (--atten-limit {-20 * math.log10(1 - how.strength):.3g})"
+        return (
+            f"model {self.engine.checkpoint.digest[:12]}, "
+            f"strength {how.strength:.4g}{limit}, "
+            f"high band {how.high_band}, channels {'linked' if how.linked else 'independent'}"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Sound:
@@ -125,7 +140,7 @@ class _GainRecorder:
 
 def _read(path: Path, role: Role, section: Section) -> Sound:
     """The section of a file; more than two channels become one, as headphones have but two."""
-    source = FileSource(path)
+    source = open_source(str(path))
     STFT(source.sample_rate)  # refuses a rate out of range before everything is read
     start = round(section.start_s * source.sample_rate)
     length_s = DEFAULT_DURATION_S if section.duration_s is None else section.duration_s
@@ -143,11 +158,15 @@ def _read(path: Path, role: Role, section: Section) -> Sound:
     if source.channels > 2:
         notes.append(f"its {source.channels} channels are mixed to one")
 
-    source.skip(start)
+    if isinstance(source, FileSource):
+        source.skip(start)
+        start = 0
     blocks: list[Samples] = []
     missing = wanted
     try:
         for block in source.blocks(source.sample_rate):
+            before, start = min(start, len(block)), max(0, start - len(block))
+            block = block[before:]
             heard = block.mean(axis=1, keepdims=True) if source.channels > 2 else block
             blocks.append(np.nan_to_num(heard[:missing], posinf=0, neginf=0))
             missing -= len(blocks[-1])

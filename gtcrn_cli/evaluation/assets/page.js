@@ -764,6 +764,7 @@ function begin() {
   const part = data.startS > 0 ? `${clock(data.startS)} to ${clock(data.startS + duration)}` : clock(duration);
   element("summary").textContent = `${part}, ${tracks.length} sounds to compare`;
   element("notes").append(...data.notes.map((note) => make("li", {}, note)));
+  element("made").append(...data.made.map((line) => make("p", {}, line)));
   readColours();
   addPanels();
   addFigures();
