@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..paths import Replacement
 from ..signals import Samples
-from . import speakers
+from . import riff, speakers, tags
 from .decoding import as_is, reason
-from .formats import FLOAT_SUBTYPES, Encoding, Tags
+from .formats import FLOAT_SUBTYPES, WAV_FAMILY, Encoding, Tags
 
 LONGEST_WAV_BYTES = 2**32 - 2**16  # RIFF sizes have 32 bits; the rest is for headers and tags
 RF64_AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
@@ -92,7 +93,42 @@ class FileSink:
             _become_wav_if_small(self._file)
         self._order = speakers.order_of(format_name, channels)
         self.notes = self._place_speakers(encoding.speakers)
-        self.lost_tags = _set_tags(self._file, encoding.tags)
+        self._origin = encoding.origin
+        self._tags = encoding.tags
+        self._format = format_name
+        # What goes along from one file to another brings these, too.
+        goes_along = self._goes_along()
+        self.lost_tags = [] if goes_along else _set_tags(self._file, encoding.tags)
+        if format_name == "AIFF":  # in chunks of its own as well, which older programs know
+            _set_tags(self._file, encoding.tags)
+
+    def _goes_along(self) -> bool:
+        """Whether `_bring_along` writes the tags."""
+        if self._format in WAV_FAMILY:
+            return self._origin is not None and self._origin[1] in WAV_FAMILY
+        return self._format in tags.FORMATS
+
+    def _bring_along(self) -> None:
+        """Give the output what else there is in the input: tags, pictures, markers."""
+        path, kind = self._origin or (None, "")
+        ours = self._output.path
+        if self._format in WAV_FAMILY and path is not None and kind in WAV_FAMILY:
+            self.notes += riff.copy_extras(path, ours)
+            return
+        told, frames = tags.Metadata({n: [text] for n, text in self._tags.items() if text}), None
+        if path is not None and kind in tags.FORMATS:
+            more, frames = tags.read(path, kind)
+            told = replace(more, texts=more.texts or told.texts)
+        if path is not None and kind in WAV_FAMILY:
+            self.notes += riff.said([c for c in riff.extras(path) if c.name != b"LIST"])
+        if self._format in tags.FORMATS:
+            lost = told.others if self._format not in tags.WITH_ID3 else []
+            if told.texts or told.pictures or frames:
+                tags.write(ours, self._format, told, frames)
+            if lost:
+                self.notes.append(f"the format holds no such tags: {', '.join(sorted(lost))} lost")
+        elif told.pictures:
+            self.notes.append(f"the format holds no pictures: {len(told.pictures)} lost")
 
     def _place_speakers(self, mask: int) -> list[str]:
         """Keep which channel is for which speaker, or say that the format cannot."""
@@ -126,6 +162,7 @@ class FileSink:
     def keep_partial(self) -> str:
         """See `streams.Sink`."""
         self._file.close()
+        self._bring_along()
         return str(self._output.keep_apart())
 
     def __enter__(self) -> FileSink:
@@ -145,6 +182,7 @@ class FileSink:
                     raise self._write_error(close_error) from None
             if kind is None:
                 self._require_content()
+                self._bring_along()
                 self._output.commit()
         finally:
             self._output.discard()

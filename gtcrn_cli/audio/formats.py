@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ class Encoding:
         Title, artist, comment and so on.
     speakers
         The mask of the channels' speakers, as `speakers` has it; 0 where it is not known.
+    origin
+        The file that it is the encoding of, and its format: what else is in it goes along.
     """
 
     format: str = "WAV"
@@ -87,6 +89,7 @@ class Encoding:
     endian: str = "FILE"
     tags: Tags = field(default_factory=dict)
     speakers: int = 0
+    origin: tuple[Path, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -202,4 +205,4 @@ def encoding_for(
         if subtype not in possible or not same_kind:
             fine = source.subtype in FINE_SUBTYPES and "PCM_24" in possible
             subtype = "PCM_24" if fine else soundfile.default_subtype(format_name)
-    return Encoding(format_name, subtype.upper(), source.endian, source.tags, source.speakers)
+    return replace(source, format=format_name, subtype=subtype.upper())

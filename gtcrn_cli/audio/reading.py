@@ -100,6 +100,7 @@ class FileSource:
             raw.endian if raw else "FILE",
             self._file.copy_metadata(),
             0 if raw else speakers.read_mask(self._file),
+            (Path(self.name), self._file.format) if self._own and not raw else None,
         )
         self._order = speakers.order_of(self.encoding.format, self.channels)
         layout = self._survey.layout

@@ -1,0 +1,223 @@
+"""Tags and pictures of FLAC, MP3, Ogg and AIFF, through mutagen.
+
+libsndfile knows ten tags and no pictures, and of those ten it keeps fewer in some formats without a
+word.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+WITH_ID3 = ("MPEG", "MP3", "AIFF")  # by libsndfile's names
+FORMATS = ("FLAC", "OGG", *WITH_ID3)
+
+# Frames of ID3 and what Vorbis comments call the same.
+ID3_NAMES = {
+    "TALB": "album",
+    "TBPM": "bpm",
+    "TCOM": "composer",
+    "TCON": "genre",
+    "TCOP": "copyright",
+    "TDRC": "date",
+    "TIT1": "grouping",
+    "TIT2": "title",
+    "TIT3": "subtitle",
+    "TLAN": "language",
+    "TPE1": "artist",
+    "TPE2": "albumartist",
+    "TPE3": "conductor",
+    "TPOS": "discnumber",
+    "TPUB": "organization",
+    "TRCK": "tracknumber",
+    "TSRC": "isrc",
+}
+_FRAMES = {name: frame for frame, name in ID3_NAMES.items()}
+OF_ENCODERS = ("encoder", "software", "encodedby", "tsse")  # what made the old file
+
+
+@dataclass
+class Metadata:
+    """What is told about a recording.
+
+    Attributes
+    ----------
+    texts
+        By the names of Vorbis comments, in lower case; a name may have several.
+    pictures
+        `mutagen.flac.Picture`, as FLAC and Ogg have them.
+    others
+        What has no place in such a form: names of ID3 frames.
+    """
+
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    pictures: list[Any] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def read(path: Path, format_name: str) -> tuple[Metadata, Any]:
+    """The tags of a file, and the ID3 frames that they come from, if any.
+
+    Of a file whose tags are damaged there are none.
+    """
+    from mutagen import MutagenError
+
+    try:
+        return _read(path, format_name)
+    except MutagenError:
+        return Metadata(), None
+
+
+def _read(path: Path, format_name: str) -> tuple[Metadata, Any]:
+    if format_name in WITH_ID3:
+        frames = _open_id3(path, format_name)
+        return (Metadata() if frames is None else _from_id3(frames)), frames
+    file = _open_comments(path, format_name)
+    found = Metadata()
+    for name, text in list(file.tags or []):
+        if name.lower() == "metadata_block_picture":
+            found.pictures += _decoded(text)
+        elif name.lower() not in OF_ENCODERS:
+            found.texts.setdefault(name.lower(), []).append(text)
+    found.pictures += getattr(file, "pictures", [])
+    return found, None
+
+
+def write(path: Path, format_name: str, tags: Metadata, frames: Any = None) -> None:
+    """Give a file these tags, and none else.
+
+    Parameters
+    ----------
+    path, format_name
+        The file, and its format by libsndfile's name.
+    tags, frames
+        As `read` gives them; `frames` go as they are from one file with ID3 to another.
+    """
+    if format_name in WITH_ID3:
+        _write_id3(path, format_name, tags, frames)
+        return
+    file = _open_comments(path, format_name)
+    file.delete()
+    if file.tags is None:
+        file.add_tags()
+    for name, texts in tags.texts.items():
+        file.tags[name] = texts
+    if format_name == "FLAC":
+        for picture in tags.pictures:
+            file.add_picture(picture)
+    elif tags.pictures:
+        encoded = [base64.b64encode(picture.write()).decode() for picture in tags.pictures]
+        file.tags["metadata_block_picture"] = encoded
+    file.save()
+
+
+def _open_comments(path: Path, format_name: str) -> Any:
+    if format_name == "FLAC":
+        from mutagen.flac import FLAC
+
+        return FLAC(path)
+    from mutagen.oggopus import OggOpus
+    from mutagen.oggvorbis import OggVorbis
+
+    with path.open("rb") as file:
+        kind = OggOpus if b"OpusHead" in file.read(4096) else OggVorbis
+    return kind(path)
+
+
+def _open_id3(path: Path, format_name: str) -> Any:
+    from mutagen.aiff import AIFF
+    from mutagen.id3 import ID3, ID3NoHeaderError
+
+    if format_name == "AIFF":
+        return AIFF(path).tags
+    try:
+        return ID3(path)
+    except ID3NoHeaderError:
+        return None
+
+
+def _from_id3(frames: Any) -> Metadata:
+    from mutagen.flac import Picture
+
+    found = Metadata()
+    for frame in frames.values():
+        kind = frame.FrameID
+        if kind == "APIC":
+            picture = Picture()
+            picture.type, picture.mime = int(frame.type), frame.mime
+            picture.desc, picture.data = frame.desc, frame.data
+            found.pictures.append(picture)
+        elif kind in ID3_NAMES:
+            found.texts.setdefault(ID3_NAMES[kind], []).extend(map(str, frame.text))
+        elif kind == "COMM" and frame.desc in ("", "ID3v1 Comment"):
+            found.texts.setdefault("comment", []).extend(map(str, frame.text))
+        elif kind == "TXXX" and frame.desc.lower() not in OF_ENCODERS:
+            found.texts.setdefault(frame.desc.lower(), []).extend(map(str, frame.text))
+        elif kind == "USLT":
+            found.texts.setdefault("lyrics", []).append(frame.text)
+        elif kind not in ("TXXX", "TSSE", "TENC", "TLEN"):
+            found.others.append(kind)
+    return found
+
+
+def _write_id3(path: Path, format_name: str, tags: Metadata, frames: Any) -> None:
+    from mutagen import id3
+    from mutagen.aiff import AIFF
+
+    target: Any
+    if format_name == "AIFF":
+        file: Any = AIFF(path)
+        if file.tags is None:
+            file.add_tags()
+        target = file.tags
+    else:
+        try:
+            target = id3.ID3(path)
+        except id3.ID3NoHeaderError:
+            target = id3.ID3()
+    target.clear()
+    if frames is not None:
+        for frame in frames.values():
+            if frame.FrameID not in ("TSSE", "TENC"):
+                target.add(frame)
+    else:
+        _add_frames(target, tags)
+    if format_name == "AIFF":
+        file.save()
+    else:
+        target.save(path)
+
+
+def _add_frames(target: Any, tags: Metadata) -> None:
+    from mutagen import id3
+
+    for name, texts in tags.texts.items():
+        if name in _FRAMES:
+            target.add(getattr(id3, _FRAMES[name])(encoding=3, text=texts))
+        elif name == "comment":
+            target.add(id3.COMM(encoding=3, lang="und", desc="", text=texts))
+        elif name == "lyrics":
+            target.add(id3.USLT(encoding=3, lang="und", desc="", text="\n".join(texts)))
+        else:
+            target.add(id3.TXXX(encoding=3, desc=name, text=texts))
+    for number, picture in enumerate(tags.pictures):
+        target.add(
+            id3.APIC(
+                encoding=3,
+                mime=picture.mime,
+                type=picture.type,
+                desc=picture.desc or (str(number) if number else ""),
+                data=picture.data,
+            )
+        )
+
+
+def _decoded(text: str) -> list[Any]:
+    from mutagen.flac import Picture, error
+
+    try:
+        return [Picture(base64.b64decode(text))]
+    except (ValueError, error):
+        return []

@@ -1,0 +1,230 @@
+"""What else is in a file goes along, or is said to stay behind."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from mutagen import id3
+from mutagen.aiff import AIFF
+from mutagen.flac import FLAC, Picture
+from mutagen.oggopus import OggOpus
+from mutagen.oggvorbis import OggVorbis
+
+from gtcrn_cli.audio import riff, tags
+from gtcrn_cli.audio.opening import Output, open_sink, open_source
+
+NOISE = np.random.default_rng(0).uniform(-0.1, 0.1, (48_000, 2)).astype(np.float32)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(200)
+
+
+def copy(source: Path, target: Path, **how) -> list[str]:
+    opened = open_source(str(source))
+    with open_sink(str(target), opened, Output(**how)) as sink:
+        for block in opened.blocks(9_999):
+            sink.write(block)
+    return sink.notes
+
+
+def wav_with(path: Path, chunks: list[tuple[bytes, bytes]], before: int = 0, **how) -> None:
+    """A WAV with these chunks, the first of them in front of the sound."""
+    soundfile.write(path, NOISE, 48_000, **how)
+    data = path.read_bytes()
+    laid = [name + struct.pack("<I", len(c)) + c + bytes(len(c) % 2) for name, c in chunks]
+    data = data[:12] + b"".join(laid[:before]) + data[12:] + b"".join(laid[before:])
+    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+
+
+CHUNKS = [
+    (b"bext", b"a recorder".ljust(602, b"\0") + struct.pack("<Q", 123_456_789)),
+    (b"iXML", b"<BWFXML><SCENE>1</SCENE></BWFXML>"),
+    (b"cue ", struct.pack("<IIIIIII", 1, 1, 4800, 0x61746164, 0, 0, 4800)),
+    (b"LIST", b"adtllabl" + struct.pack("<II", 10, 1) + b"mark\0\0"),
+    (b"smpl", bytes(36)),
+    (b"odd ", b"one"),
+]
+
+
+@pytest.mark.parametrize("before", [0, 2, 6])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_chunks_of_a_wav_go_along(before: int, subtype: str, tmp_path: Path):
+    wav_with(tmp_path / "in.wav", CHUNKS, before, subtype=subtype)
+    assert copy(tmp_path / "in.wav", tmp_path / "out.wav") == []
+    with (tmp_path / "out.wav").open("rb") as file:
+        found = {c.name: c for c in riff.chunks(file)}
+        for name, content in CHUNKS:
+            file.seek(found[name].at)
+            assert file.read(found[name].size) == content
+    data = (tmp_path / "out.wav").read_bytes()
+    assert struct.unpack("<I", data[4:8])[0] == len(data) - 8
+    samples, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    original, _ = soundfile.read(tmp_path / "in.wav", dtype="float32")
+    np.testing.assert_array_equal(samples, original)
+
+
+def test_twice_is_as_once(tmp_path: Path):
+    wav_with(tmp_path / "in.wav", CHUNKS)
+    copy(tmp_path / "in.wav", tmp_path / "one.wav")
+    copy(tmp_path / "one.wav", tmp_path / "two.wav")
+    assert (tmp_path / "one.wav").read_bytes() == (tmp_path / "two.wav").read_bytes()
+
+
+def test_text_of_a_wav_is_there_once(tmp_path: Path):
+    with soundfile.SoundFile(tmp_path / "in.wav", "w", 48_000, 2) as file:
+        file.title, file.artist = "A talk", "Somebody"
+        file.write(NOISE)
+    copy(tmp_path / "in.wav", tmp_path / "out.wav")
+    assert (tmp_path / "out.wav").read_bytes().count(b"A talk") == 1
+    with soundfile.SoundFile(tmp_path / "out.wav") as file:
+        assert (file.title, file.artist) == ("A talk", "Somebody")
+
+
+def test_an_rf64_keeps_its_chunks(tmp_path: Path):
+    wav_with(tmp_path / "in.wav", CHUNKS)
+    assert copy(tmp_path / "in.wav", tmp_path / "out.wav", format="RF64") == []
+    assert {c.name for c in riff.extras(tmp_path / "out.wav")} == {name for name, _ in CHUNKS}
+    assert soundfile.info(tmp_path / "out.wav").frames == len(NOISE)
+
+
+def test_pictures_of_old_levels_are_left_out_and_that_is_said(tmp_path: Path):
+    wav_with(tmp_path / "in.wav", [(b"levl", bytes(200)), (b"bext", bytes(602))])
+    assert copy(tmp_path / "in.wav", tmp_path / "out.wav") == [
+        "left out of the output: the chunks levl"
+    ]
+    assert [c.name for c in riff.extras(tmp_path / "out.wav")] == [b"bext"]
+
+
+def test_what_another_format_has_no_place_for_is_said(tmp_path: Path):
+    wav_with(tmp_path / "in.wav", CHUNKS)
+    notes = copy(tmp_path / "in.wav", tmp_path / "out.flac")
+    assert notes == ["left out of the output: the chunks bext, cue, iXML, odd, smpl"]
+
+
+@given(st.binary(max_size=300), st.integers(0, 400))
+def test_damaged_chunks_do_no_harm(damage: bytes, at: int):
+    """Whatever is in a file: chunks lie within it."""
+    import io
+
+    data = bytearray(b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16) + b"data\x04\0\0\0" + bytes(360))
+    data[at : at + len(damage)] = damage
+    for chunk in riff.chunks(io.BytesIO(bytes(data))):
+        assert 0 <= chunk.at <= chunk.at + chunk.size <= len(data)
+
+
+def cover() -> Picture:
+    picture = Picture()
+    picture.type, picture.mime, picture.desc, picture.data = 3, "image/png", "cover", PNG
+    return picture
+
+
+TEXTS = {
+    "title": ["A talk"],
+    "artist": ["Somebody", "Somebody else"],
+    "date": ["2026"],
+    "tracknumber": ["3"],
+    "comment": ["Words"],
+    "myown": ["free text"],
+    "copyright": ["mine"],
+    "genre": ["Speech"],
+    "album": ["Talks"],
+}
+
+
+def tagged(path: Path) -> None:
+    """A file of that format with texts and a picture, by mutagen's own hand."""
+    soundfile.write(
+        path,
+        NOISE,
+        48_000,
+        **({"subtype": "OPUS", "format": "OGG"} if path.suffix == ".opus" else {}),
+    )
+    kind = {".flac": FLAC, ".ogg": OggVorbis, ".opus": OggOpus}.get(path.suffix)
+    if kind is None:
+        file = id3.ID3() if path.suffix == ".mp3" else AIFF(path)
+        if path.suffix == ".aiff":
+            file.add_tags()
+        target = file if path.suffix == ".mp3" else file.tags
+        target.add(id3.TIT2(text=TEXTS["title"]))
+        target.add(id3.TPE1(text=TEXTS["artist"]))
+        target.add(id3.TDRC(text=TEXTS["date"]))
+        target.add(id3.TRCK(text=TEXTS["tracknumber"]))
+        target.add(id3.TCOP(text=TEXTS["copyright"]))
+        target.add(id3.TCON(text=TEXTS["genre"]))
+        target.add(id3.TALB(text=TEXTS["album"]))
+        target.add(id3.COMM(lang="eng", desc="", text=TEXTS["comment"]))
+        target.add(id3.TXXX(desc="myown", text=TEXTS["myown"]))
+        target.add(id3.APIC(mime="image/png", type=3, desc="cover", data=PNG))
+        file.save(path) if path.suffix == ".mp3" else file.save()
+        return
+    file = kind(path)
+    for name, texts in TEXTS.items():
+        file[name] = texts
+    if path.suffix == ".flac":
+        file.add_picture(cover())
+    else:
+        import base64
+
+        file["metadata_block_picture"] = [base64.b64encode(cover().write()).decode()]
+    file.save()
+
+
+ENDINGS = [".flac", ".ogg", ".opus", ".mp3", ".aiff"]
+NAMES = {".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF"}
+
+
+@pytest.mark.parametrize("target", ENDINGS)
+@pytest.mark.parametrize("source", ENDINGS)
+def test_tags_and_pictures_go_from_every_format_to_every_other(
+    source: str, target: str, tmp_path: Path
+):
+    tagged(tmp_path / f"in{source}")
+    assert copy(tmp_path / f"in{source}", tmp_path / f"out{target}") == []
+    found, _ = tags.read(tmp_path / f"out{target}", NAMES[target])
+    assert found.texts == TEXTS
+    assert [(p.type, p.mime, p.data) for p in found.pictures] == [(3, "image/png", PNG)]
+    assert abs(soundfile.info(tmp_path / f"out{target}").frames - len(NOISE)) < 2_400
+
+
+def test_an_mp3_keeps_frames_that_nothing_else_has(tmp_path: Path):
+    tagged(tmp_path / "in.mp3")
+    frames = id3.ID3(tmp_path / "in.mp3")
+    frames.add(id3.CHAP(element_id="one", start_time=0, end_time=500, sub_frames=[]))
+    frames.add(id3.PRIV(owner="somebody", data=b"1234"))
+    frames.save()
+    assert copy(tmp_path / "in.mp3", tmp_path / "out.mp3") == []
+    kept = id3.ID3(tmp_path / "out.mp3")
+    assert kept.getall("CHAP")[0].end_time == 500
+    assert kept.getall("PRIV")[0].data == b"1234"
+    notes = copy(tmp_path / "in.mp3", tmp_path / "out.flac")
+    assert notes == ["the format holds no such tags: CHAP, PRIV lost"]
+
+
+def test_a_picture_that_a_wav_cannot_hold_is_said(tmp_path: Path):
+    tagged(tmp_path / "in.flac")
+    notes = copy(tmp_path / "in.flac", tmp_path / "out.wav")
+    assert notes == ["the format holds no pictures: 1 lost"]
+    with soundfile.SoundFile(tmp_path / "out.wav") as file:
+        assert file.title == "A talk"
+
+
+def test_text_of_a_wav_goes_to_every_format(tmp_path: Path):
+    """libsndfile itself keeps four of nine in an AIFF."""
+    names = ("title", "artist", "album", "comment", "date", "genre", "copyright", "tracknumber")
+    with soundfile.SoundFile(tmp_path / "in.wav", "w", 48_000, 2) as file:
+        for name in names:
+            setattr(file, name, f"the {name}" if name not in ("date", "tracknumber") else "7")
+        file.write(NOISE)
+    for ending in ENDINGS:
+        copy(tmp_path / "in.wav", tmp_path / f"out{ending}")
+        found, _ = tags.read(tmp_path / f"out{ending}", NAMES[ending])
+        with soundfile.SoundFile(tmp_path / "in.wav") as file:
+            expected = {n: [t] for n, t in file.copy_metadata().items() if n != "software"}
+        got = {n: t for n, t in found.texts.items() if n != "software"}
+        assert {n: t for n, t in got.items() if n != "date"} == {
+            n: t for n, t in expected.items() if n != "date"
+        }
