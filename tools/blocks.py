@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from gtcrn_cli.audio import speakers
 from gtcrn_cli.audio.reading import FileSource
 from gtcrn_cli.errors import UserError
 
@@ -109,6 +110,8 @@ def differences(path: Path) -> list[str] | None:
         with soundfile.SoundFile(path) as file:
             pointer = soundfile._ffi.from_buffer("float[]", whole)
             count = soundfile._snd.sf_readf_float(file._file, pointer, source.length)
+        order = speakers.order_of(source.encoding.format, source.channels)
+        whole = whole[:, order] if order else whole  # as WAV has them
         if count != source.length:
             found.append(f"length {source.length}, and {count} can be read")
     for size in SIZES:

@@ -20,7 +20,7 @@ from ..signals import Samples
 from . import containers, decoding, speakers
 from .formats import BYTES_OF_SUBTYPE, Encoding, RawFormat
 from .sniffing import HEADERLESS_ENDINGS, require_header, require_no_header
-from .survey import Part, Survey, survey
+from .survey import Part, Survey, survey, survey_mpeg
 from .views import View, bytes_at, size_of
 
 BUFFER_BYTES = 1 << 16
@@ -84,10 +84,15 @@ class FileSource:
         else:
             require_no_header(self.name, self._bytes)
             self._survey = Survey([Part(raw=raw)])
-        self.notes = list(self._survey.notes)
+        self.notes: list[str] = []
+        self._file = self._open(self._survey.parts[0])
+        if self._file.format == "MP3" and not self._survey.is_mpeg:
+            self._file.close()  # found by its name, or behind what is damaged
+            self._survey = survey_mpeg(self._bytes)
+            self._file = self._open(self._survey.parts[0])
+        self.notes += self._survey.notes
         if len(self._survey.parts) > 1:
             self.notes.append(f"the input is joined from {len(self._survey.parts)} recordings")
-        self._file = self._open(self._survey.parts[0])
         if raw is None and self._file.format == "RAW":  # by its name alone
             raise UserError(
                 f"{self.name} has no header: say what is in it, like --raw s16le:48000:2"

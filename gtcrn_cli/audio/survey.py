@@ -58,6 +58,8 @@ class Survey:
         Whether it ends in the middle of something.
     is_damaged
         Whether much of it is no sound.
+    is_mpeg
+        Whether its frames were counted.
     """
 
     parts: list[Part]
@@ -65,6 +67,7 @@ class Survey:
     layout: containers.Layout | None = None
     is_cut: bool = False
     is_damaged: bool = False
+    is_mpeg: bool = False
 
 
 def survey(file: BinaryIO, name: str) -> Survey:
@@ -79,7 +82,7 @@ def survey(file: BinaryIO, name: str) -> Survey:
     if links and links[0].start <= mpeg.after_tags(file, 0, size_of(file)):
         return _survey_flac(file, links)
     if begun[:3] == b"ID3" or (signature(file) is None and mpeg.is_mpeg(file, name)):
-        return _survey_mpeg(file)
+        return survey_mpeg(file)
     return Survey([Part()])
 
 
@@ -126,9 +129,10 @@ def _survey_flac(file: BinaryIO, links: list[chains.Link]) -> Survey:
     return found
 
 
-def _survey_mpeg(file: BinaryIO) -> Survey:
+def survey_mpeg(file: BinaryIO) -> Survey:
+    """The same of what is known to be MPEG audio, whatever it begins with."""
     runs = mpeg.runs(file)
-    found = Survey([])
+    found = Survey([], is_mpeg=True)
     for i, run in enumerate(runs):
         whole_tags = i == 0 and run.start <= mpeg.after_tags(file, 0, run.end)
         start = 0 if whole_tags else run.start

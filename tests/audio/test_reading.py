@@ -355,6 +355,9 @@ def test_an_mp3_from_the_middle_of_a_stream_is_read(tmp_path: Path):
     assert abs(len(read(FileSource(path))) - len(decoded) // 8) <= 2_304
     with pipe_with(path.read_bytes()) as file:
         assert len(read(open_pipe_source(file, None))) == len(read(FileSource(path)))
+    middle = len(read(FileSource(path)))
+    path.write_bytes(b"\xff\xf1" + path.read_bytes())  # as AAC begins, but for its name
+    assert len(read(FileSource(path))) == middle
 
 
 ENDINGS = [".ul", ".al", ".sw", ".sln", ".sln16", ".vox", ".g722", ".gsm", ".raw", ".pcm", ".g726"]
