@@ -203,8 +203,8 @@ def server_devices(seen: pulse.Snapshot | None = None) -> list[Device]:
 def portaudio_devices(beside: list[Device]) -> list[Device]:
     """What PortAudio lists, numbered from where the devices `beside` end.
 
-    The ways that ALSA has to a sound server are left out if that is among them: the server moves
-    what comes that way to another device whenever it likes.
+    The ways that ALSA has to a sound server are left out: the server moves what comes that way to
+    another device whenever it likes. Without a server ALSA's default is a device as any other.
 
     Raises
     ------
@@ -214,10 +214,11 @@ def portaudio_devices(beside: list[Device]) -> list[Device]:
     sd = portaudio()
     hosts = [host["name"] for host in sd.query_hostapis()]
     default_input, default_output = (None, None) if beside else sd.default.device
+    hidden = GATEWAYS if beside else GATEWAYS[:2] if pulse.available() else ()
     listed: list[Device] = []
     for number, facts in enumerate(sd.query_devices()):
         name, host = facts["name"], hosts[facts["hostapi"]]
-        if beside and host == "ALSA" and name in GATEWAYS:
+        if host == "ALSA" and name in hidden:
             continue
         listed.append(
             Device(

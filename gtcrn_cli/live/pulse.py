@@ -23,6 +23,7 @@ T = TypeVar("T")
 PATIENCE_S = 3.0  # a server that does not answer by then is treated as absent
 RESTING_S = 0.03  # events come in groups: so long after the first they are looked at together
 NO_ANSWER = "the sound server does not answer"
+LISTENING_S = 0.25  # so soon a watcher that is to end does
 AGAIN_S = 1.0  # how often a lost connection is tried again
 ASKING = "gtcrn"  # how we introduce ourselves
 
@@ -110,6 +111,11 @@ class Snapshot:
             return before
         real = [d for d in self.devices if d.kind == kind and not d.virtual and not d.monitor_of]
         return real[0] if len(real) == 1 else None
+
+
+def available() -> bool:
+    """Whether this system has what it takes to ask a sound server."""
+    return _pulsectl() is not None
 
 
 @cache
@@ -209,6 +215,23 @@ def _flags(info: Any) -> int:
     return flags if isinstance(flags, int) else int(getattr(flags, "_c_val", 0))
 
 
+def require() -> None:
+    """See that there can be a virtual microphone.
+
+    Raises
+    ------
+    DeviceError
+        There is no server that answers, or nothing to ask it with.
+    """
+    if not available():
+        raise DeviceError(
+            "a virtual microphone needs the sound server's library: sudo apt install libpulse0 "
+            "(other systems: see 'gtcrn doctor')"
+        )
+    if snapshot() is None:
+        raise DeviceError("a virtual microphone needs a sound server: PulseAudio or PipeWire")
+
+
 def add_virtual_microphone(kept: bool = False) -> bool:
     """Make a cable whose one end we play into and whose other end is a microphone to choose.
 
@@ -229,12 +252,8 @@ def add_virtual_microphone(kept: bool = False) -> bool:
     DeviceError
         There is no server that answers, or it refuses.
     """
+    require()
     pulsectl = _pulsectl()
-    if pulsectl is None:
-        raise DeviceError(
-            "a virtual microphone needs the sound server's library: sudo apt install libpulse0 "
-            "(other systems: see 'gtcrn doctor')"
-        )
 
     def make(connection: Any) -> bool | str:
         try:
@@ -244,7 +263,7 @@ def add_virtual_microphone(kept: bool = False) -> bool:
 
     made = ask(make)
     if made is None:
-        raise DeviceError("a virtual microphone needs a sound server: PulseAudio or PipeWire")
+        raise DeviceError("the sound server is gone")
     if isinstance(made, str):
         raise DeviceError(f"the sound server makes no virtual microphone: {made}")
     return made
@@ -358,11 +377,9 @@ class Watcher:
     def __init__(self, name: str, changed: Callable[[Snapshot], None]) -> None:
         self._name = name
         self._changed = changed
-        self._connection: Any = None
         self._closing = threading.Event()
         self._connected = threading.Event()
         self.latest: Snapshot | None = None
-        self._clients: list[tuple[int, str]] = []
         self._thread = threading.Thread(target=self._run, name="watching the server", daemon=True)
         self._thread.start()
 
@@ -376,13 +393,9 @@ class Watcher:
         return first[1] if first and ours and first[0] < min(ours) else None
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection; a server that hangs keeps it until the process ends."""
         self._closing.set()
-        connection = self._connection
-        if connection is not None:
-            with suppress(Exception):  # it may just have been closed by its own thread
-                connection.event_listen_stop()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(2 * LISTENING_S)
 
     def _run(self) -> None:
         pulsectl = _pulsectl()
@@ -392,12 +405,10 @@ class Watcher:
             connection = pulsectl.Pulse(self._name, connect=False)
             try:
                 connection.connect()
-                self._connection = connection
                 self._watch(connection)
             except (pulsectl.PulseError, pulsectl.PulseDisconnected):
                 self._connected.clear()
             finally:
-                self._connection = None
                 connection.close()
             self._closing.wait(AGAIN_S)
 
@@ -411,7 +422,7 @@ class Watcher:
                 self.latest = look(connection)
                 self._connected.set()
                 self._changed(self.latest)
-            connection.event_listen(timeout=0.25 if not pending else RESTING_S)
+            connection.event_listen(timeout=LISTENING_S if not pending else RESTING_S)
 
 
 def _owners(connection: Any) -> list[tuple[int, str]]:

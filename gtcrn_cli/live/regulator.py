@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 HEADROOM_S = 1.0  # how often the least that waited for the output is noted
 CALM_S = 60.0  # for so long nothing must have come close before a delay that was added goes again
-MOST_LENGTHENED = 3  # times the headroom that was planned: that much delay a jittery system may add
+MOST_LENGTHENED_S = 0.06  # that much delay a jittery system may add
+AFTER_A_GAP_S = 0.01  # how much of it each gap adds
 STARTING_S = 3.0  # devices start in bursts and pauses: what runs dry then says nothing
 ENOUGH_S = 0.02  # headroom beyond that, which the user may have asked for, may shrink unremarked
-LEAST_SPARE_S = 0.005  # what is planned for at least, in that reckoning
 
 
 class Regulator:
@@ -40,6 +40,8 @@ class Regulator:
         What it regulates with.
     latency_s
         From microphone to speaker, as far as the drivers tell.
+    lengthened_s
+        How much of that was added because the machine is held up at times.
     headroom_s
         The least that waited for the output in the last second.
     """
@@ -56,7 +58,7 @@ class Regulator:
         self._faults = 0
         self._underruns = 0
         self._least_s = math.inf  # of the headroom, since the control began to settle
-        self._lengthened_s = 0.0
+        self.lengthened_s = 0.0
 
     @property
     def correction(self) -> float:
@@ -82,8 +84,10 @@ class Regulator:
             ran_dry, self._underruns = player.underruns != self._underruns, player.underruns
             self._faults = faults
             started = now - self._started_s > STARTING_S
-            self._least_s = 0.0 if ran_dry and started else math.inf
+            self._least_s = math.inf
             self.drift.restart()
+            if ran_dry and started:
+                self._lengthen_gap()
             return
         self._look_at_headroom(now)
         # Between two callbacks the devices go on: what they have recorded and played meanwhile.
@@ -111,26 +115,37 @@ class Regulator:
         Much more than should be is left over from a gap, and goes again.
         """
         spare_s = self._spare_s()
-        most_s = MOST_LENGTHENED * max(spare_s, LEAST_SPARE_S)
-        missing_s = min(min(spare_s, ENOUGH_S) - self._least_s, most_s - self._lengthened_s)
-        excess_s = self._least_s - spare_s - self._lengthened_s
+        missing_s = min(
+            min(spare_s, ENOUGH_S) - self._least_s, MOST_LENGTHENED_S - self.lengthened_s
+        )
+        excess_s = self._least_s - spare_s - self.lengthened_s
         if self._hop_s < excess_s < math.inf:  # left over from a gap
             self.drift.lengthen(-excess_s)
         elif missing_s > DEAD_ZONE_S:
-            self._change(missing_s, "this machine is held up at times: {} ms more delay")
+            self.drift.lengthen(missing_s)
+            self._change(missing_s)
 
     def _shorten_or_lengthen(self) -> None:
-        excess_s = min(self._least_s - self._spare_s(), self._lengthened_s)
+        excess_s = min(self._least_s - self._spare_s(), self.lengthened_s)
         if DEAD_ZONE_S / 2 < excess_s < math.inf:
-            self._change(-excess_s, "this machine is calm again: {} ms less delay")
+            self.drift.lengthen(-excess_s)
+            self._change(-excess_s)
         else:
             self._correct()
         self._least_s = math.inf
 
-    def _change(self, by_s: float, text: str) -> None:
-        self._lengthened_s += by_s
-        self.drift.lengthen(by_s)
-        self._note(text.format(round(abs(1000 * by_s))))
+    def _lengthen_gap(self) -> None:
+        """After a gap, before the sound goes on: have it wait a little longer, up to a limit."""
+        by_s = min(AFTER_A_GAP_S, MOST_LENGTHENED_S - self.lengthened_s)
+        if by_s > 0:
+            self._change(by_s)
+
+    def _change(self, by_s: float) -> None:
+        """From now on so much more is to wait, also after a gap."""
+        self.lengthened_s += by_s
+        self._pair.player.start_at += round(by_s * self._pair.output_rate)
+        text = "is held up at times: {} ms more" if by_s > 0 else "is calm again: {} ms less"
+        self._note(f"this machine {text.format(round(abs(1000 * by_s)))} delay")
 
     def _look_at_headroom(self, now: float) -> None:
         player = self._pair.player

@@ -38,7 +38,7 @@ from .ring import Player, Ring
 
 APPLICATION = "gtcrn live"
 OPENING_S = 4.0  # a server that has not opened a stream by then is treated as absent
-RESTING = 0.75  # of a block, after one has come
+RESTING = 0.9  # of a block, after one has come
 MOST_MESSAGES = 10_000  # at once
 TICK_S = 0.1  # the longest wait for the server to say something
 TIMED_S = 0.5  # how often the server's own delay is looked at
@@ -135,6 +135,7 @@ class Streams:
         self._failure: str | None = None
         self._context: int | None = None
         self._streams: list[int | None] = [None, None]
+        self._opening: list[tuple[int, bytes, str]] = []  # the same, with the devices' names
         self._timed_s = self._turned_s = 0.0
         self._loop: int | None = self._lib.mainloop_new()
         self._freeing = threading.Lock()  # nobody may wake a loop that is freed
@@ -243,20 +244,10 @@ class Streams:
             return False
         if state != CONTEXT_READY:
             return False
-        if self._streams == [None, None]:
+        if not self._opening:
             self._open()
-        states = [self._state(side) for side in (0, 1)]
-        for plan, state in zip(self._plans, states, strict=True):
-            if plan is not None and state > STREAM_READY:
-                self._failure = f"{plan.name} is {'gone' if self._opened else 'not there'}"
-                return False
-        if STREAM_CREATING in states:
+        if not self._intact():
             return False
-        for plan, stream in zip(self._plans, self._streams, strict=True):
-            # The flag forbids it; but what is at stake is a voice on a loudspeaker.
-            if plan and lib.stream_get_device_name(stream) != plan.device.encode():
-                self._failure = f"the sound server moved us away from {plan.name}"
-                return False
         if not self._opened:
             self._start()
             self._opened = True
@@ -267,9 +258,20 @@ class Streams:
             self._look_at_latency()
         return came
 
-    def _state(self, side: int) -> int:
-        stream = self._streams[side]
-        return STREAM_READY if stream is None else int(self._lib.stream_get_state(stream))
+    def _intact(self) -> bool:
+        """Whether all streams are open, and on the devices that they were opened on."""
+        lib = self._lib
+        for stream, device, name in self._opening:
+            state = lib.stream_get_state(stream)
+            if state == STREAM_READY:
+                # The flag forbids it; but what is at stake is a voice on a loudspeaker.
+                if lib.stream_get_device_name(stream) == device:
+                    continue
+                self._failure = f"the sound server moved us away from {name}"
+            elif state != STREAM_CREATING:
+                self._failure = f"{name} is {'gone' if self._opened else 'not there'}"
+            return False
+        return True
 
     def _start(self) -> None:
         """Take what the server has made of our wishes."""
@@ -300,6 +302,7 @@ class Streams:
                     stream, device, ctypes.byref(attributes), PLAY_FLAGS, None, None
                 )
             self._streams[side] = stream
+            self._opening.append((stream, device, plan.name))
 
     def _capture(self) -> bool:
         plan, stream, lib, ring = self._plans[0], self._streams[0], self._lib, self._input

@@ -27,6 +27,7 @@ from .buffers import (
     plan_server_buffers,
 )
 from .devices import (
+    GATEWAYS,
     KIND_OF_SIDE,
     Device,
     End,
@@ -47,6 +48,7 @@ from .portaudio_streams import (
     jack_period_s,
     lowest_latency_s,
 )
+from .regulator import MOST_LENGTHENED_S
 from .ring import Player, Ring
 from .server_streams import StreamPlan, Streams
 
@@ -124,6 +126,10 @@ class Pair:
         self.source, self.sink = source, sink
         self.names = (source.name, sink.name)
         self.notes = [risk] if (risk := howl_risk(source, sink)) else []
+        if sink.host == "ALSA" and sink.name in GATEWAYS:
+            self.notes.append(
+                f"where ALSA's {sink.name!r} leads is up to the system: name a device to be sure"
+            )
         ends = (
             _end(source, "input", wanted.input_channels or 1),
             _end(sink, "output", wanted.output_channels or min(2, sink.outputs)),
@@ -184,6 +190,7 @@ class Pair:
         if sink.pulse is not None:
             kept = round(buffers.device_s * rates[1])
             most = kept + 2 * self.player.start_at + 4 * blocks[1]
+            most += round(MOST_LENGTHENED_S * rates[1])
             play = StreamPlan(
                 sink.pulse, sink.name, rates[1], ends[1].channels, blocks[1], kept, most
             )
@@ -341,7 +348,7 @@ class SoundCard:
         self._owner = False
         self._watcher: pulse.Watcher | None = None
         self._defaults: DefaultWatcher | None = None
-        self._portaudio_used = False
+        self._portaudio_used = self._served = False
 
     def open(self) -> Pair:
         """Open both devices.
@@ -355,6 +362,9 @@ class SoundCard:
         if self._wanted.virtual_mic:
             self._claim_virtual_microphone()
         listed = server_devices()
+        if not listed and self._served:
+            raise DeviceError("the sound server is gone")
+        self._served = bool(listed)
         if listed and self._watcher is None:
             self._watcher = pulse.Watcher(pulse.ASKING, self._changed)
         source = self._choose("input", listed)
@@ -397,6 +407,7 @@ class SoundCard:
 
     def _claim_virtual_microphone(self) -> None:
         """Make it if it is not there, unless another process plays into it."""
+        pulse.require()
         if self._watcher is None:
             self._watcher = pulse.Watcher(pulse.OWNER, self._changed)
         if (rival := self._watcher.rival()) is not None:
@@ -448,7 +459,8 @@ class SoundCard:
         if self._portaudio_used:
             refresh()
         self._portaudio_used = True
-        return listed + portaudio_devices(listed)
+        found = portaudio_devices(listed)
+        return (listed or server_devices()) + found  # looking may have started a server
 
     def _changed(self, seen: pulse.Snapshot) -> None:
         """Called by the watcher when the server's devices have changed."""

@@ -133,7 +133,8 @@ class Worker:
         """Carry one hop, if so much has come: whether it had."""
         ring, player = self.pair.input, self.pair.player
         # What waits while nothing is played would only make the delay longer.
-        most = self.pair.most_input if player.playing else 2 * self._hop
+        lengthened = int(self.regulator.lengthened_s * self.pair.sample_rate)
+        most = self.pair.most_input + lengthened if player.playing else 2 * self._hop
         spliced = ring.fill > most
         if spliced:
             self._dropped += ring.trim(self._hop)

@@ -203,9 +203,20 @@ def test_a_gap_leaves_no_delay_behind():
     worker = worker_of(pair)
     run(worker, 19)
     before_s = worker.latency_s
-    run(worker, 21)
+    run(worker, 160)
     assert worker.counters.underruns == 3
-    assert abs(worker.latency_s - before_s) < 0.02
+    assert abs(worker.latency_s - before_s) < 0.006
+
+
+def test_gaps_that_come_again_and_again_end():
+    """Held up every second for longer than waits: more waits, until that is no longer heard."""
+    pair = SimulatedPair(tone, stalls=[(start, 0.08) for start in range(4, 90)])
+    worker = worker_of(pair)
+    run(worker, 30)
+    gaps = worker.counters.underruns
+    assert 0 < gaps < 10
+    run(worker, 40)
+    assert worker.counters.underruns == gaps
 
 
 def test_what_goes_wrong_while_devices_start_is_not_counted():
