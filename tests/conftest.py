@@ -61,6 +61,8 @@ def group_of(item: pytest.Item) -> str | None:
     """What of the tests stays in one process: those that share a server, a cluster or a browser,
     and those of a file. Slow ones go one by one.
     """
+    if item.get_closest_marker("xdist_group"):
+        return None  # it says so itself
     if "_sound_server" in item.fixturenames:
         return f"soundserver {item.callspec.params['_sound_server'].name}"
     for name in ("soundserver", "browser", "cluster"):

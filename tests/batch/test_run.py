@@ -163,6 +163,7 @@ def test_names_that_are_no_text(model: Model, noisy, tmp_path: Path):
     assert "caf" in (tmp_path / "r.csv").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_line(source: Path, tmp_path: Path):
     out, report = tmp_path / "out", tmp_path / "report.json"
     (source / "bad.wav").write_bytes(b"RIFF" + bytes(100))
@@ -239,6 +240,7 @@ def test_bad_arguments_are_said_before_any_work(
     assert not digests(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_fail_fast_stops(model: Model, noisy, tmp_path: Path):
     source = tmp_path / "in"
     source.mkdir()
@@ -254,6 +256,7 @@ def test_fail_fast_stops(model: Model, noisy, tmp_path: Path):
     assert not run_batch(order, model, two_workers, fail_fast=True).failures
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_worker_fails_alone(model: Model, source: Path, tmp_path: Path):
     sparse_recording(source / "deadly.wav", 3600)
     order = Order(str(source), str(tmp_path / "out"))

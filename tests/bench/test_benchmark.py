@@ -87,6 +87,7 @@ def test_unknown_name() -> None:
         benchmark.run("gtcrn", 1, 1, ["nobody"], print)
 
 
+@pytest.mark.slow
 def test_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are measured: the native engine, and one that does not start."""
     native = CONTENDERS[0]

@@ -51,6 +51,7 @@ def test_compare_shows_what_it_is_given(run, noisy_path: Path):
     assert not data["gainIsMask"]
 
 
+@pytest.mark.slow
 def test_compare_makes_a_picture_on_demand(run, noisy_path: Path):
     pytest.importorskip("matplotlib")
     assert run(noisy_path, noisy_path, "--png").code == 0

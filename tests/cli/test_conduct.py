@@ -90,6 +90,7 @@ def test_a_signal_ends_a_command_with_one_line_and_no_half_output(
     }
 
 
+@pytest.mark.slow
 def test_nohup_is_obeyed(tmp_path: Path):
     sparse_recording(tmp_path / "long.wav", 500)
     words = (

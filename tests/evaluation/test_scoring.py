@@ -99,6 +99,7 @@ def test_pairs_are_found_by_their_names(folders: Path):
         find_trials(folders / "nowhere", None)
 
 
+@pytest.mark.slow
 def test_command_improves_the_example(folders: Path):
     text = run(folders / "noisy", folders / "clean", "--format", "json", "--no-dnsmos", "-j", 1)
     report = json.loads(text)
@@ -143,6 +144,7 @@ def test_unequal_lengths_and_short_files_are_refused(folders: Path, clean: np.nd
         judge(trial, None, with_dnsmos=False)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_judged_is_named_and_the_rest_stays(folders: Path, clean: np.ndarray):
     """Too short, of other lengths, cut off, no sound at all; and NaN, which is silence."""
     pieces = clean[: 2 * RATE]
@@ -184,6 +186,7 @@ def test_what_cannot_be_judged_is_named_and_the_rest_stays(folders: Path, clean:
     assert float(rows["nan"]["noisy WB-PESQ"]) > 4.6
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_takes_one_file_with_it(folders: Path, monkeypatch: pytest.MonkeyPatch):
     """PESQ can end the process; here a package of that name that does so for two-second files."""
     package = folders / "site" / "pesq"

@@ -96,6 +96,7 @@ def test_eight_hours_between_clocks_200_ppm_apart():
     assert pair.input.written - pair.player.ring.taken > 5.0 * rate  # what the drift amounts to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drift", [200e-6, -200e-6])
 def test_drift_is_corrected_without_a_click(drift: float):
     pair = SimulatedPair(tone, drift=drift)
@@ -180,6 +181,7 @@ def test_a_jittery_worker_gets_more_headroom_but_not_ever_more():
     assert steepest(pair.output()) < 0.5 * RISE * 1.05
 
 
+@pytest.mark.slow
 def test_a_delay_that_was_added_goes_again_when_all_is_calm():
     """Held up for a minute, then no more; the sound is neither cut nor stretched audibly."""
     pair = SimulatedPair(tone, stalls=[(start, 0.03) for start in range(4, 60)])

@@ -58,6 +58,11 @@ HALF_PRECISION = [
     "hybrid+dense+input+compress=6+levels=0,1,3+float16",
 ]
 ALL = EXACT + HALF_PRECISION
+USUAL = ("none", "add", "concat", "hybrid+dense", "gated+compress=15", "attention+input+levels=2,4")
+USUAL += ("concat+dense+input+bfloat16",)
+EACH = [pytest.param(name, marks=[] if name in USUAL else pytest.mark.slow) for name in ALL]
+
+pytestmark = pytest.mark.xdist_group("fusion")  # the networks are made once
 
 
 def tolerance(name: str) -> float:
@@ -67,7 +72,7 @@ def tolerance(name: str) -> float:
     return 4e-3 if "float16" in name else 1e-5
 
 
-@pytest.fixture(scope="module", params=ALL)
+@pytest.fixture(scope="module", params=EACH)
 def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
     return untrained(GTCRNConfig.parse(request.param))
 
@@ -169,7 +174,7 @@ def test_blocks_of_samples_do_not_matter(name: str, noisy: np.ndarray) -> None:
     np.testing.assert_array_equal(*outputs)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EACH)
 def test_every_parameter_learns(name: str) -> None:
     network = GTCRN(GTCRNConfig.parse(name))
     spectrum = torch.randn(2, 12, 257, 2, generator=torch.Generator().manual_seed(1))

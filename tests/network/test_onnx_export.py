@@ -64,14 +64,19 @@ def test_sherpa_onnx_runs_it(exported: Path, shipped: Checkpoint, noisy: np.ndar
 @pytest.mark.parametrize(
     "name",
     [
-        "none",
-        "concat",
         "hybrid",
-        "attention+dense+input+levels=0,2",
-        "none,attention,add,gated,concat+compress=4",
-        "add+dense+levels=0,3",
-        "attention+float16",
-        "concat+dense+input+compress=6+bfloat16",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "none",
+                "concat",
+                "attention+dense+input+levels=0,2",
+                "none,attention,add,gated,concat+compress=4",
+                "add+dense+levels=0,3",
+                "attention+float16",
+                "concat+dense+input+compress=6+bfloat16",
+            )
+        ),
     ],
 )
 def test_every_way_of_skip_fusion(name: str, tmp_path: Path) -> None:

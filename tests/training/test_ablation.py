@@ -96,6 +96,7 @@ def test_a_wrong_name_ends_before_anything_is_done(name: str, tmp_path: Path) ->
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_another_plan_needs_another_folder(tmp_path: Path) -> None:
     assert run_ablation(tmp_path, "none", seeds=1).exit_code == 0
     result = CliRunner().invoke(
