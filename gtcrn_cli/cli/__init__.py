@@ -23,6 +23,7 @@ from . import (
     export,
     live,
     models,
+    plugin,
     train,
 )
 from .conduct import run
@@ -69,6 +70,7 @@ app.command(short_help="List the sound devices.")(devices.devices)
 app.command(short_help="Examine what 'gtcrn live' needs.")(doctor.doctor)
 app.command(short_help="Measure speed beside other denoisers.")(bench.bench)
 app.command(short_help="Write a model as ONNX.")(export.export)
+app.command(short_help="Make a LADSPA plugin.", epilog=plugin.EXAMPLES)(plugin.plugin)
 app.command(short_help="Train a network.")(train.train)
 app.command(short_help="Fit a model to your own noise.")(train.finetune)
 app.command(short_help="Compare networks on the same budget.")(ablate.ablate)
