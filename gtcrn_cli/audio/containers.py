@@ -121,7 +121,7 @@ def _wave(file: BinaryIO | View, size: int, order: str) -> Layout | None:
             fields = [_Field(4, f"{order}I", at - 8), _Field(at - 4, f"{order}I")]
             promised = None if _is_placeholder_32(count) else count
             if long_at is not None and count == 0xFFFF_FFFF:
-                (promised,) = struct.unpack("<Q", bytes_at(file, long_at + 8, 8))
+                (promised,) = struct.unpack("<Q", bytes_at(file, long_at + 8, 8).ljust(8, b"\0"))
                 promised = None if _is_placeholder_64(promised) else promised
                 fields = [_Field(long_at, "<Q", at - 8), _Field(long_at + 8, "<Q")]
             return _judge(file, size, at, promised, fields, f"{order}I")
@@ -146,9 +146,9 @@ def _iff(file: BinaryIO | View, size: int) -> Layout | None:
         elif name in (b"SSND", b"BODY"):
             inner = 8 if name == b"SSND" else 0  # offset and block size come before the sound
             frames = [f for f in fields if f.at != 4]
-            counted = struct.unpack(">I", bytes_at(file, frames[0].at, 4))[0] if frames else 1
+            counted = any(bytes_at(file, frames[0].at, 4)) if frames else True
             promised = None if _is_placeholder_32(count) or count < inner else count - inner
-            if promised == 0 or counted == 0:
+            if promised == 0 or not counted:
                 promised = None if size > at + inner else 0
             sizes = [_Field(4, ">I", at + inner - 8), _Field(at - 4, ">I", inner)]
             layout = _judge(file, size, at + inner, promised, sizes, ">I")
@@ -245,8 +245,9 @@ def _is_trailer(file: BinaryIO | View, at: int, size: int, head: str, from_start
     if not head:  # W64: whatever is there
         return True
     for start in (at + at % 2, at) if at % 2 else (at,):
-        data = bytes_at(file, start, 4 + struct.calcsize(head))
-        if is_trailer_name(data):
+        width = 4 + struct.calcsize(head)
+        data = bytes_at(file, start, width)
+        if len(data) < width or is_trailer_name(data):
             return True
         (count,) = struct.unpack(head, data[4:])
         if _is_printable(data[:4]) and 0 <= count <= size - start - len(data):

@@ -212,11 +212,16 @@ def test_sizes_that_were_never_written_hide_nothing(tmp_path: Path, format_name:
         assert np.array_equal(read(open_pipe_source(file, None)), samples)
 
 
-@pytest.mark.parametrize("kind", [("WAV", "PCM_16"), ("AIFF", "PCM_24"), ("W64", "FLOAT")])
+@pytest.mark.parametrize(
+    "kind", [("WAV", "PCM_16"), ("AIFF", "PCM_24"), ("W64", "FLOAT"), ("CAF", "PCM_16")]
+)
 def test_chunks_after_the_sound_are_no_sound(tmp_path: Path, kind: tuple[str, str]):
     path = write(tmp_path / "a", kind)
     whole = read(FileSource(path))
-    size = struct.pack(">I" if kind[0] == "AIFF" else "<I", 4)
+    size = struct.pack({"AIFF": ">I", "CAF": ">q"}.get(kind[0], "<I"), 4)
+    for left in range(1, 12):  # less than the head of a chunk
+        (tmp_path / "b").write_bytes(path.read_bytes() + bytes(left))
+        assert np.array_equal(read(FileSource(tmp_path / "b")), whole)
     for more in (
         b"LIST" + size + b"abcd",
         b"abcd" + size + b"abcd",
