@@ -38,6 +38,7 @@ from ..enhancement.enhancer import Settings
 from ..enhancement.pipeline import denoise
 from ..errors import UserError
 from ..memory import keep_freed_memory
+from ..native import machine_code
 from ..network.checkpoint import Checkpoint
 from .storage import delivered, fetched
 
@@ -190,7 +191,6 @@ class LocalWorkers(Workers):
     lost = (BrokenExecutor,)
 
     def __init__(self, model: Model, count: int) -> None:
-        prepare(model)  # what cannot be loaded is told before any worker starts
         self._others = set(multiprocessing.active_children())
         # Not as an argument: more than a pipe holds, it would make the parent wait for each worker
         # that starts, and for ever for one that dies then.
@@ -202,6 +202,10 @@ class LocalWorkers(Workers):
             raise UserError(
                 f"no place for temporary files ({error.strerror}): set TMPDIR to a folder with room"
             ) from None
+        # Without a cache that can be written, each worker would compile the network anew.
+        self._code = None if machine_code.can_keep() else Path(self._folder.name)
+        machine_code.keep_in(self._code)
+        prepare(model)  # what cannot be loaded is told before any worker starts
         self.model = model
         self._count = count
         self._executor = self._open()
@@ -229,7 +233,9 @@ class LocalWorkers(Workers):
     def _open(self) -> ProcessPoolExecutor:
         # Not forked: the parent may have threads, which a forked child would miss.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._count, context, _start_worker, (self._model_file,))
+        return ProcessPoolExecutor(
+            self._count, context, _start_worker, (self._model_file, self._code)
+        )
 
     def close(self, at_once: bool) -> None:
         """See `Workers`."""
@@ -237,6 +243,7 @@ class LocalWorkers(Workers):
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._end_workers()
         self._executor.shutdown()
+        machine_code.keep_in(None)
         self._folder.cleanup()
 
     def _end_workers(self) -> None:
@@ -252,12 +259,13 @@ class LocalWorkers(Workers):
             worker.kill()
 
 
-def _start_worker(model_file: Path) -> None:
+def _start_worker(model_file: Path, code: Path | None) -> None:
     """Set a worker process up: the parent alone decides when it ends, but for the parent's end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop_worker)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the torch engine; the cores are taken
+    machine_code.keep_in(code)
     prepare(pickle.loads(model_file.read_bytes()))
 
 

@@ -47,6 +47,14 @@ def doctor(
         VirtualMic | None,
         typer.Option(help="Make a virtual microphone that stays until logout, or remove it."),
     ] = None,
+    precompile: Annotated[
+        bool,
+        typer.Option(
+            "--precompile",
+            help="Only compile the network for this CPU and keep it, so that nothing does so "
+            "later: for images of containers, and jobs without a home ($XDG_CACHE_HOME/gtcrn).",
+        ),
+    ] = False,
     model: Model = "gtcrn",
     engine: EngineName = "native",
     device: Device = "cpu",
@@ -55,6 +63,9 @@ def doctor(
     """Examine what 'gtcrn live' needs: PortAudio, devices and their rates, speed, latency."""
     if virtual_mic is not None:
         _set_up(virtual_mic)
+        return
+    if precompile:
+        _precompile()
         return
     from ..live.devices import server_devices
     from ..live.doctor import examine, live_latency, round_trip
@@ -98,6 +109,18 @@ def _conclude(seen: list[Finding], as_json: bool) -> None:
         typer.echo(f"\nA virtual microphone: {virtual_microphone_recipe()}")
     if any(finding.verdict == "failed" for finding in seen):
         raise typer.Exit(1)
+
+
+def _precompile() -> None:
+    """Fails where the code cannot be kept: that is what was asked for."""
+    from ..errors import UserError
+    from ..native.machine_code import cache_file, load_kernel
+
+    load_kernel()
+    path = cache_file()
+    if not path.is_file():
+        raise UserError(f"{path} cannot be kept: set XDG_CACHE_HOME to a writable folder")
+    typer.echo(f"{path}: compiled for this CPU", err=True)
 
 
 def _set_up(wanted: VirtualMic) -> None:

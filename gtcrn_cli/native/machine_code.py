@@ -17,6 +17,7 @@ import functools
 import hashlib
 import logging
 import mmap
+import os
 import platform
 import struct
 import sys
@@ -45,6 +46,7 @@ _HEAD = struct.Struct("<32sqq")  # digest of what follows; where the function be
 _PAGE = 4096  # bytes; the image begins at the second one
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
+_folder: Path | None = None  # in place of the user's cache
 _kept: list[Any] = []  # what must outlive the function
 
 
@@ -108,7 +110,25 @@ def cache_file() -> Path:
         key.update(_version(package))
     for source in (*sorted(_PACKAGE.glob("*.py")), _CONFIG):
         key.update(source.read_bytes())
-    return user_cache_path("gtcrn") / f"kernel-{key.hexdigest()[:20]}.bin"
+    return (_folder or user_cache_path("gtcrn")) / f"kernel-{key.hexdigest()[:20]}.bin"
+
+
+def keep_in(folder: Path | None) -> None:
+    """Keep the machine code in `folder`, in this process; ``None``: in the user's cache again."""
+    global _folder
+    _folder = folder
+
+
+def can_keep() -> bool:
+    """Whether machine code is in the cache already, or could be put there."""
+    path = cache_file()
+    if path.is_file():
+        return True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(path.parent, os.W_OK)
 
 
 def _cpu() -> str:

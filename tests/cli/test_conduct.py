@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 from support.batches import sparse_recording
 from support.places import PROJECT
+from typer.testing import CliRunner
+
+from gtcrn_cli.cli import app
+from gtcrn_cli.native import machine_code
 
 COMMAND = f"'{sys.executable}' -m gtcrn_cli"
 NOISY = PROJECT / "examples" / "noisy.wav"
@@ -99,3 +104,30 @@ def test_nohup_is_obeyed(tmp_path: Path):
     )
     assert shell(words, tmp_path) == (0, "")
     assert (tmp_path / "out.wav").exists()
+
+
+@pytest.mark.slow
+def test_a_batch_without_a_cache_compiles_once(tmp_path: Path):
+    """Cron jobs and containers may have no home: then the workers share what the parent made."""
+    (tmp_path / "in").mkdir()
+    for name in "abcd":
+        shutil.copy(NOISY, tmp_path / "in" / f"{name}.wav")
+    (tmp_path / "file").touch()
+    words = "XDG_CACHE_HOME=$PWD/file gtcrn batch in out -j 3 -q"
+    code, stderr = shell(words.replace("gtcrn", COMMAND), tmp_path)
+    assert code == 0
+    assert stderr.count("compiling") == 1
+    assert len(list((tmp_path / "out").glob("*.wav"))) == 4
+
+
+def test_precompiling_says_where_the_code_is_kept_and_fails_where_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kept = CliRunner().invoke(app, ["doctor", "--precompile"])
+    assert kept.exit_code == 0 and str(machine_code.cache_file()) in kept.stderr
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(machine_code, "load_kernel", lambda: None)
+    monkeypatch.setattr(machine_code, "_folder", tmp_path / "file")
+    assert not machine_code.can_keep()
+    failed = CliRunner().invoke(app, ["doctor", "--precompile"])
+    assert "XDG_CACHE_HOME" in str(failed.exception)
