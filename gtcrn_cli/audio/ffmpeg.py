@@ -79,6 +79,20 @@ ENCODERS = {
     "wmav2": "wmav2",
 }
 
+ANY_BIT_RATE = (".aac", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".ogv", ".webm")
+LOSSLESS = (
+    "alac",
+    "ape",
+    "flac",
+    "mlp",
+    "shorten",
+    "tak",
+    "truehd",
+    "tta",
+    "wavpack",
+    "wmalossless",
+)
+
 # Silence where a track starts late or has a gap, so that sound stays with the picture.
 KEEP_TIME = "aresample=async=1:first_pts=0"
 
@@ -127,6 +141,8 @@ class MediaSource:
         In samples, as the container says: good for a progress bar, not for a header.
     is_certain
         ``False``.
+    bit_rate
+        In bit/s; 0 where the track is lossless, or nothing tells.
     notes
         What ffmpeg complained about; complete when all blocks are read.
 
@@ -150,6 +166,10 @@ class MediaSource:
         fine = int(sound.get("bits_per_raw_sample", 0)) > 16
         mask = speakers.mask_of(sound.get("channel_layout", ""))
         self.encoding = Encoding("FFMPEG", "PCM_24" if fine else "PCM_16", speakers=mask)
+        lossless = sound.get("codec_name", "").startswith("pcm_") or (
+            sound.get("codec_name") in LOSSLESS
+        )
+        self.bit_rate = 0 if lossless else int(sound.get("bit_rate", 0))
         self.notes: list[str] = []
         if len(self.tracks.sounds) > 1:
             self.notes.append(f"of {len(self.tracks.sounds)} sound tracks the first is enhanced")
@@ -259,6 +279,11 @@ class MediaSink:
                 arguments += ["-metadata", f"{name}={text}"]
         else:
             arguments += self._with_picture(source)
+        same_kind = source is not None and Path(source.name).suffix.lower() == (
+            self._output.target.suffix.lower()
+        )
+        if encoding.bit_rate and (same_kind or takes_any_bit_rate(self._output.target)):
+            arguments += ["-b:a:0", str(encoding.bit_rate)]
         muxer = CONTAINERS[self._output.target.suffix.lower()]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         self._process = _start(
@@ -348,6 +373,11 @@ class MediaSink:
         return UserError(f"cannot write {self.name}: ffmpeg says: {_last_line(self._complaints)}")
 
 
+def takes_any_bit_rate(path: str | Path) -> bool:
+    """Whether the encoder of such a file takes every bit rate, and not only some."""
+    return Path(path).suffix.lower() in ANY_BIT_RATE
+
+
 def require_installed(purpose: str) -> None:
     """Refuse in one line what needs ffmpeg where there is none."""
     if not is_installed():
@@ -368,9 +398,7 @@ def _encoder_like(sound: dict[str, Any]) -> list[str]:
     encoder = codec if codec.startswith("pcm_") else ENCODERS.get(codec)
     if encoder is None:
         return []
-    bit_rate = sound.get("bit_rate")
-    lossless = encoder in ("alac", "flac", "wavpack") or encoder.startswith("pcm_")
-    return ["-c:a:0", encoder, *(["-b:a:0", bit_rate] if bit_rate and not lossless else [])]
+    return ["-c:a:0", encoder]
 
 
 def _probe(path: str | Path) -> Tracks:

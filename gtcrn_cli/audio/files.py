@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..paths import Replacement
 from ..signals import Samples
-from . import riff, speakers, tags
+from . import bit_rates, riff, speakers, tags
 from .decoding import as_is, reason
 from .formats import FLOAT_SUBTYPES, WAV_FAMILY, Encoding, Tags
 
@@ -82,6 +82,7 @@ class FileSink:
                 encoding.subtype,
                 encoding.endian if format_name == "RAW" else None,
                 format_name,
+                **bit_rates.options(encoding.subtype, sample_rate, channels, encoding.bit_rate),
             )
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
             self._output.discard()

@@ -82,6 +82,8 @@ class Encoding:
         The mask of the channels' speakers, as `speakers` has it; 0 where it is not known.
     origin
         The file that it is the encoding of, and its format: what else is in it goes along.
+    bit_rate
+        In bit/s, where the subtype has one; 0 leaves it to the encoder.
     """
 
     format: str = "WAV"
@@ -90,6 +92,7 @@ class Encoding:
     tags: Tags = field(default_factory=dict)
     speakers: int = 0
     origin: tuple[Path, str] | None = None
+    bit_rate: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import UnknownFormatError, UserError
-from . import ffmpeg
+from . import bit_rates, ffmpeg
 from .ffmpeg import MediaSink, MediaSource
 from .files import FileSink
 from .formats import RawFormat, encoding_for
@@ -25,12 +25,15 @@ class Output:
         Replace an existing file.
     allow_truncated
         Where the input breaks off, take what is there for all of it.
+    bit_rate
+        Of MP3, Ogg and what ffmpeg writes, in bit/s; ``None``: that of the input.
     """
 
     format: str | None = None
     subtype: str | None = None
     overwrite: bool = False
     allow_truncated: bool = False
+    bit_rate: int | None = None
 
 
 def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeSource | MediaSource:
@@ -66,15 +69,22 @@ def open_sink(
         if output.subtype is not None:
             raise UserError(f"{target}: --subtype is for sound files, ffmpeg writes this one")
         media = source if isinstance(source, MediaSource) else None
+        bit_rate = output.bit_rate or 0
+        if bit_rate == 0 and (media or ffmpeg.takes_any_bit_rate(target)):
+            bit_rate = _bit_rate_of(source)
         return MediaSink(
             target,
             sample_rate,
             channels,
             media,
-            encoding=source.encoding,
+            encoding=replace(source.encoding, bit_rate=bit_rate),
             overwrite=output.overwrite,
         )
     encoding = encoding_for(target, source.encoding, output.format, output.subtype)
+    if encoding.subtype in bit_rates.LOSSY:
+        encoding = replace(encoding, bit_rate=output.bit_rate or _bit_rate_of(source))
+    elif output.bit_rate:
+        raise UserError(f"{encoding.subtype} has no bit rate: leave out --bitrate")
     if target == "-":
         stdout = open(1, "wb", closefd=False)  # noqa: SIM115
         return open_pipe_sink(stdout, sample_rate, channels, encoding)
@@ -82,3 +92,12 @@ def open_sink(
     return FileSink(
         target, sample_rate, channels, encoding, length=length, overwrite=output.overwrite
     )
+
+
+def _bit_rate_of(source: FileSource | PipeSource | MediaSource) -> int:
+    """Of a lossy input, in bit/s; else 0."""
+    if isinstance(source, MediaSource):
+        return source.bit_rate
+    if source.encoding.origin is None or source.encoding.subtype not in bit_rates.LOSSY:
+        return 0
+    return bit_rates.of_file(source.encoding.origin[0], source.encoding.subtype)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from posixpath import splitext  # paths here have slashes, and pathlib takes its time
+from typing import Any
 
 from ..audio import ffmpeg
 from ..audio.formats import FORMAT_OF_EXTENSION, RAW_EXTENSIONS
@@ -93,6 +94,8 @@ class Order:
         An ending that tells the format of all outputs, without the dot; ``None`` keeps each.
     subtype
         Sample format of the outputs, by libsndfile's names.
+    bit_rate
+        Of lossy outputs, in bit/s; ``None`` keeps that of each input.
     overwrite
         Replace files at the output that no batch made.
     skip_existing
@@ -110,6 +113,7 @@ class Order:
     suffix: str = ""
     format: str | None = None
     subtype: str | None = None
+    bit_rate: int | None = None
     overwrite: bool = False
     skip_existing: bool = True
     allow_truncated: bool = False
@@ -331,5 +335,7 @@ def _path_inside(inner: str | tuple[str, ...], outer: str | tuple[str, ...]) -> 
 
 def _digest_of_options(order: Order, model_digest: str) -> str:
     """What decides how an output sounds and is written. Not the engine: all give the same."""
-    facts = [model_digest, asdict(order.settings), order.format, order.subtype]
+    facts: list[Any] = [model_digest, asdict(order.settings), order.format, order.subtype]
+    if order.bit_rate:
+        facts.append(order.bit_rate)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

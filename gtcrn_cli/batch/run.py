@@ -171,6 +171,7 @@ def _outcomes(
         order.subtype,
         overwrite=True,
         allow_truncated=order.allow_truncated,
+        bit_rate=order.bit_rate,
     )
     jobs = (
         Job(item.source, target, workers.model.key, order.settings, output, item.expected_s)

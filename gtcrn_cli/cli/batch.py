@@ -13,6 +13,7 @@ from .conduct import code_of
 from .options import (
     AllowTruncated,
     AttenLimit,
+    Bitrate,
     Channels,
     ChannelsChoice,
     Device,
@@ -25,6 +26,7 @@ from .options import (
     Strength,
     Subtype,
     available_cores,
+    bits_per_s,
     settings_of,
 )
 from .progress import in_words, progress_bar
@@ -106,6 +108,7 @@ def batch(
         ),
     ] = None,
     subtype: Subtype = None,
+    bitrate: Bitrate = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace files that no batch made, too."),
@@ -169,6 +172,7 @@ def batch(
         suffix,
         format_name,
         subtype,
+        bits_per_s(bitrate),
         overwrite,
         skip_existing,
         allow_truncated,

@@ -11,6 +11,7 @@ import typer
 from .options import (
     AllowTruncated,
     AttenLimit,
+    Bitrate,
     Channels,
     ChannelsChoice,
     Device,
@@ -24,6 +25,7 @@ from .options import (
     Strength,
     Subtype,
     available_cores,
+    bits_per_s,
     engine_of,
     settings_of,
 )
@@ -74,6 +76,7 @@ def denoise(
         ),
     ] = None,
     subtype: Subtype = None,
+    bitrate: Bitrate = None,
     overwrite: Overwrite = False,
     allow_truncated: AllowTruncated = False,
     raw: Annotated[
@@ -114,7 +117,7 @@ def denoise(
             target,
             engine_of(model, engine, device),
             settings,
-            Output(format_name, subtype, overwrite, allow_truncated),
+            Output(format_name, subtype, overwrite, allow_truncated, bits_per_s(bitrate)),
             RawFormat.parse(raw) if raw else None,
             progress,
             threads or available_cores(),

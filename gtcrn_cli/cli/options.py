@@ -129,6 +129,22 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exist
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 
+Bitrate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="KBIT/S",
+        min=1,
+        show_default="that of the input",
+        help="Of MP3, Ogg Vorbis, Opus, AAC and their like.",
+    ),
+]
+
+
+def bits_per_s(bitrate: int | None) -> int | None:
+    """A bit rate as users give it, in bit/s."""
+    return None if bitrate is None else 1000 * bitrate
+
+
 def available_cores() -> int:
     """Cores that this process may use."""
     if sys.platform == "linux":

@@ -18,6 +18,7 @@ from mutagen.oggvorbis import OggVorbis
 
 from gtcrn_cli.audio import riff, tags
 from gtcrn_cli.audio.opening import Output, open_sink, open_source
+from gtcrn_cli.errors import UserError
 
 NOISE = np.random.default_rng(0).uniform(-0.1, 0.1, (48_000, 2)).astype(np.float32)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(200)
@@ -228,3 +229,40 @@ def test_text_of_a_wav_goes_to_every_format(tmp_path: Path):
         assert {n: t for n, t in got.items() if n != "date"} == {
             n: t for n, t in expected.items() if n != "date"
         }
+
+
+def bit_rate(path: Path) -> float:
+    """In kbit/s, of the whole file."""
+    return path.stat().st_size * 8 / soundfile.info(path).duration / 1000
+
+
+@pytest.mark.parametrize("kbits", [64, 128, 256, 320])
+@pytest.mark.parametrize("target", [".mp3", ".opus"])
+def test_the_bit_rate_of_an_mp3_stays(kbits: int, target: str, tmp_path: Path):
+    how = {"compression_level": (320 - kbits) / 288, "bitrate_mode": "CONSTANT"}
+    noise = np.tile(NOISE, (5, 1))
+    with soundfile.SoundFile(tmp_path / "in.mp3", "w", 48_000, 2, **how) as file:
+        file.write(noise)
+    assert bit_rate(tmp_path / "in.mp3") == pytest.approx(kbits, rel=0.03)
+    copy(tmp_path / "in.mp3", tmp_path / f"out{target}")
+    assert bit_rate(tmp_path / f"out{target}") == pytest.approx(kbits, rel=0.15)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.4, 0.8])
+def test_the_nominal_bit_rate_of_vorbis_stays(level: float, tmp_path: Path):
+    with soundfile.SoundFile(tmp_path / "in.ogg", "w", 44_100, 1, compression_level=level) as file:
+        file.write(NOISE[:, 0])
+    copy(tmp_path / "in.ogg", tmp_path / "out.ogg")
+    nominal = [OggVorbis(tmp_path / name).info.bitrate for name in ("in.ogg", "out.ogg")]
+    assert nominal[1] == pytest.approx(nominal[0], rel=0.03)
+
+
+def test_a_bit_rate_that_is_asked_for(tmp_path: Path):
+    soundfile.write(tmp_path / "in.wav", np.tile(NOISE, (5, 1)), 48_000)
+    for kbits in (48, 192):
+        target = tmp_path / f"{kbits}.mp3"
+        copy(tmp_path / "in.wav", target, bit_rate=1000 * kbits)
+        assert bit_rate(target) == pytest.approx(kbits, rel=0.05)
+    with pytest.raises(UserError, match="has no bit rate: leave out --bitrate"):
+        copy(tmp_path / "in.wav", tmp_path / "out.flac", bit_rate=64_000)
+    assert not (tmp_path / "out.flac").exists()
