@@ -14,6 +14,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -33,6 +34,7 @@ PAGES = 50  # to compare
 ROWS = 5000  # of the table of all files
 LONGEST_COMPARED_S = 1800.0  # beyond that a page with the sound in it is nothing for a browser
 
+STDOUT = Path("-")
 MARKER = ".gtcrn-report"  # in a folder of pages that a report made
 
 Written = tuple[str, list[str]]  # a report, and what the user is to be told
@@ -52,12 +54,8 @@ class Row:
     look: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; summaries name temporary files where locations are remote."""
-        entry = self.entry
-        facts = {k: v for k, v in entry.summary.items() if k not in ("input", "output")}
-        named = {"input": entry.input, "output": entry.output, "status": entry.status}
-        why = {"look": self.look, "reason": entry.reason}
-        return named | why | ({"trace": entry.trace} if entry.trace else {}) | facts
+        """Plain data."""
+        return {"look": self.look} | self.entry.to_dict()
 
 
 def require_report(path: Path, overwrite: bool = False) -> None:
@@ -69,8 +67,10 @@ def require_report(path: Path, overwrite: bool = False) -> None:
         Its ending is none of ours, its folder is missing, or a file of that name is there that no
         report is and that is not to be replaced.
     """
+    if path == STDOUT:
+        return
     if path.suffix.lower() not in _WRITERS:
-        raise UserError(f"{path}: a report is a .json, .csv or .html")
+        raise UserError(f"{path}: a report is a .json, .csv or .html, or - for JSON on stdout")
     require_free(path, overwrite=True)
     if not (overwrite or _is_report(path)):
         raise UserError(
@@ -108,6 +108,11 @@ def write_report(result: Result, path: Path) -> list[str]:
     return notes
 
 
+def json_report(result: Result) -> str:
+    """The report that machines read."""
+    return _json(result, rows_of(result), STDOUT)[0]
+
+
 def rows_of(result: Result) -> list[Row]:
     """All entries by name, with what is to be said of each."""
     removed = [e.summary["removed_db"] for e in result.entries if e.summary]
@@ -142,6 +147,7 @@ def _json(result: Result, rows: list[Row], path: Path) -> Written:
     order = result.order
     facts = {
         "gtcrn": __version__,
+        "date": _now(),
         "model": result.model.checkpoint.digest,
         "engine": result.model.engine,
         "settings": asdict(order.settings)
@@ -183,7 +189,7 @@ def _html(result: Result, rows: list[Row], path: Path) -> Written:
         ]
     more = len(rows) - ROWS
     source = result.order.source
-    root = f"{source}/" if isinstance(source, str) else ""
+    root = f"{source}/" if isinstance(source, str) else _common_root(rows)
     parts = {
         "source": escape(source if isinstance(source, str) else "a list of files"),
         "output": escape(result.order.output),
@@ -193,12 +199,35 @@ def _html(result: Result, rows: list[Row], path: Path) -> Written:
         "count": str(len(rows)),
         "table": _table(rows[:ROWS], links, path, root),
         "more": f"<p>{more} more are in a .json or .csv report.</p>" if more > 0 else "",
-        "version": __version__,
-        "model": result.model.checkpoint.digest[:12],
+        "made": escape(
+            f"gtcrn {__version__}, {_now()}, model {result.model.checkpoint.digest[:12]}, "
+            f"{_settings_in_words(result)}"
+        ),
     }
     page = (files(__package__) / "assets" / "report.html").read_text("utf-8")
     # In one pass, as names of files may hold what looks like a place for another part.
     return re.sub("<!--([a-z_]+)-->", lambda place: parts[place[1]], page), notes
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(" ", "minutes")
+
+
+def _settings_in_words(result: Result) -> str:
+    order = result.order
+    facts = asdict(order.settings) | {"format": order.format, "subtype": order.subtype}
+    return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items() if v is not None)
+
+
+def _common_root(rows: list[Row]) -> str:
+    """The folder that all files of a list are below, so that the table need not repeat it."""
+    places = [row.entry.input for row in rows]
+    if not places or any(is_url(place) for place in places):
+        return ""
+    try:
+        return f"{os.path.commonpath([os.path.dirname(place) for place in places])}/"  # noqa: PTH120
+    except ValueError:  # some of them are not absolute
+        return ""
 
 
 HEADINGS = (
@@ -210,10 +239,16 @@ HEADINGS = (
     "out (dB)",
     "removed (dB)",
 )
+FIRST_NUMBER = 3
+NUMBER = ' class="n"'
 
 
 def _table(rows: list[Row], links: dict[str, str], path: Path, root: str) -> str:
-    head = "".join(f'<th aria-sort="none"><button>{name}</button></th>' for name in HEADINGS)
+    head = "".join(
+        f'<th aria-sort="none"{NUMBER if number >= FIRST_NUMBER else ""}>'
+        f"<button>{name}</button></th>"
+        for number, name in enumerate(HEADINGS)
+    )
     lines = "".join(_line(row, links, path, root) for row in rows)
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
@@ -229,7 +264,8 @@ def _line(row: Row, links: dict[str, str], path: Path, root: str) -> str:
     elif entry.output is not None and not is_url(entry.output):
         target = os.path.relpath(entry.output, path.absolute().parent)
         name = f'<a href="{quote(os.fsencode(target))}">{name}</a>'
-    look = escape(entry.reason or "; ".join(row.look))
+    why = entry.reason or "; ".join(row.look)
+    look = escape(why.replace(root, "") if root else why)
     numbers = "".join(
         f'<td class="n">{facts[key]:.1f}</td>' if facts else "<td></td>"
         for key in ("duration_s", "level_in_db", "level_out_db", "removed_db")

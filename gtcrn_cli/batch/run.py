@@ -57,6 +57,13 @@ class Entry:
     trace: str | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; summaries name temporary files where locations are remote."""
+        facts = {k: v for k, v in self.summary.items() if k not in ("input", "output")}
+        named = {"input": self.input, "output": self.output, "status": self.status}
+        why = {"reason": self.reason} | ({"trace": self.trace} if self.trace else {})
+        return named | why | facts
+
 
 @dataclass
 class Result:
@@ -99,6 +106,7 @@ def run_batch(
     manifest_path: Path | None = None,
     progress: Progress | None = None,
     fail_fast: bool = False,
+    tell: Callable[[Entry], None] = lambda entry: None,
 ) -> Result:
     """Do what is left to do of an order. What is done stays done, however this ends.
 
@@ -114,6 +122,8 @@ def run_batch(
         Called after every file.
     fail_fast
         Stop at the first failure.
+    tell
+        Called with every entry as soon as it is known.
 
     Raises
     ------
@@ -125,12 +135,15 @@ def run_batch(
     with Manifest(manifest_path or manifest_of(order.output)) as manifest:
         plan = make_plan(order, model.checkpoint.digest, manifest)
         result = Result(order, model, entries_of(plan, order))
+        for entry in result.entries:
+            tell(entry)
         if plan.todo and not (fail_fast and result.failures):
             manifest.claim((item.target, item.source) for item in plan.todo)
             for item, outcome in _outcomes(plan, order, hire(model), progress, fail_fast):
                 if outcome.error is None:
                     manifest.add(_record(item, outcome, plan.options))
                 result.entries.append(_entry(outcome))
+                tell(result.entries[-1])
     result.elapsed_s = time.perf_counter() - start
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ from .progress import in_words, progress_bar
 if TYPE_CHECKING:
     from ..batch import jobs
     from ..batch.plan import Plan
-    from ..batch.run import Result
+    from ..batch.run import Entry, Result
 
 FAILURES_SHOWN = 50
 
@@ -119,7 +120,8 @@ def batch(
         typer.Option(
             metavar="FILE",
             help="Write what was done and which files need a look: .json, .csv or .html (with "
-            "pages to listen and compare, in FILE_files); repeatable. It replaces an earlier one.",
+            "pages to listen and compare, in FILE_files), or - for JSON on stdout; repeatable. "
+            "It replaces an earlier one.",
         ),
     ] = None,
     manifest: Annotated[
@@ -147,6 +149,10 @@ def batch(
         bool,
         typer.Option("--fail-fast", help="Stop at the first failure."),
     ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print a JSON object a line for every file, as it is done."),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Remove the noise from every recording in a folder tree. Run it again to go on."""
@@ -157,10 +163,12 @@ def batch(
     from ..batch.jobs import LocalWorkers, Workers
     from ..batch.jobs import Model as JobModel
     from ..batch.plan import Order, Selection
-    from ..batch.report import require_report, write_report
+    from ..batch.report import STDOUT, json_report, require_report, write_report
     from ..batch.run import preview, require_format, run_batch
     from ..network.checkpoint import load_model
 
+    if as_json and STDOUT in (report or []):
+        raise typer.BadParameter("--json and --report - both print on stdout: give one")
     for path in report or []:
         require_report(path, overwrite)
     require_format(format_name)
@@ -200,11 +208,20 @@ def batch(
                     advance(seconds - done_s, in_all)
                 done_s = seconds
 
-            result = run_batch(order, network, hire, manifest, progress, fail_fast)
+            def tell(entry: Entry) -> None:
+                if as_json:
+                    typer.echo(json.dumps(entry.to_dict()))
+
+            result = run_batch(order, network, hire, manifest, progress, fail_fast, tell)
     except (KeyboardInterrupt, SystemExit) as stop:
         typer.echo("gtcrn: stopped; the same command goes on from here", err=True)
         raise typer.Exit(code_of(stop)) from None
-    notes = [note for path in report or [] for note in write_report(result, path)]
+    notes = []
+    for path in report or []:
+        if path == STDOUT:
+            typer.echo(json_report(result), nl=False)
+        else:
+            notes += write_report(result, path)
     _say(result, quiet)
     for note in notes:
         typer.echo(f"gtcrn: {note}", err=True)

@@ -6,14 +6,17 @@ import csv
 import json
 import re
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from gtcrn_cli import __version__
 from gtcrn_cli.batch.jobs import Model
 from gtcrn_cli.batch.plan import Order
 from gtcrn_cli.batch.report import require_report, rows_of, write_report
 from gtcrn_cli.batch.run import Entry, Result
+from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.pipeline import Summary
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.evaluation import page as report
@@ -191,3 +194,28 @@ def test_a_report_replaces_an_earlier_one_whole_or_not_at_all(result: Result, tm
 def test_a_report_that_cannot_be_is_refused_before(name: str, tmp_path: Path):
     with pytest.raises(UserError):
         require_report(tmp_path / name)
+
+
+def test_the_page_says_how_it_was_made_and_repeats_no_root(result: Result, tmp_path: Path):
+    order = Order(
+        ("/in/good.wav", "/in/deep/cut.wav"), "/out", settings=Settings(0.75, linked=True)
+    )
+    entries = [
+        done("good.wav"),
+        Entry("/in/deep/cut.wav", None, "failed", "/in/deep/cut.wav is cut off after 3 s"),
+    ]
+    listed = replace(result, order=order, entries=entries)
+    write_report(listed, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert __version__ in page and date.today().isoformat() in page
+    assert listed.model.checkpoint.digest[:12] in page
+    assert "strength 0.75" in page and "linked True" in page
+    table = page.partition("<table>")[2]
+    assert ">deep/cut.wav is cut off after 3 s<" in table
+    assert "/in/" not in table.replace('href="', "")
+    heads = re.findall(r"<th [^>]*>", table)[:7]
+    assert ['class="n"' in head for head in heads] == [False] * 3 + [True] * 4
+    write_report(listed, tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["date"].startswith(
+        date.today().isoformat()
+    )

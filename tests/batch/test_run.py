@@ -181,6 +181,17 @@ def test_the_command_line(source: Path, tmp_path: Path):
     done = gtcrn_batch(*arguments, "--report", report, "--report", tmp_path / "report.csv")
     assert done.returncode == 1
     assert done.stdout == ""
+    again = gtcrn_batch(*arguments, "--json", "-q")
+    told = [json.loads(line) for line in again.stdout.splitlines()]
+    states = sorted(entry["status"] for entry in told)
+    assert states == ["failed", "skipped", "unchanged", "unchanged", "unchanged"]
+    assert all(Path(e["output"]).exists() and e["duration_s"] for e in told if e["output"])
+    whole = gtcrn_batch(*arguments, "--report", "-")
+    assert json.loads(whole.stdout)["counts"] == {
+        **dict.fromkeys(("done", "failed", "skipped", "unchanged"), 0),
+        **{state: states.count(state) for state in states},
+    }
+    assert gtcrn_batch(*arguments, "--report", "-", "--json").returncode == 2
     lines = done.stderr.splitlines()
     assert "3 enhanced" in lines[0]
     assert "1 failed" in lines[0]
