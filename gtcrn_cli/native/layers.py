@@ -96,23 +96,47 @@ def prelu(x: Vector, slope: Vector) -> Vector:
     return fma(smaller(x, zero), slope, larger(x, zero))
 
 
-# Convolutions: sums over a window of taps x inputs, for three windows `step` apart
+# Convolutions: sums over a window of taps x inputs, for three windows `step` apart. Each sum is
+# made of two halves: a product takes four cycles to be added, so that three sums leave gaps.
+
+
+@inline
+def conv3(
+    x: Floats, first: int, step: int, taps: int, row: int, kernel: Floats, a: Vector
+) -> tuple[Vector, Vector, Vector]:
+    """Three inputs of a band reach all 16 outputs. Starts from `a`."""
+    b = c = a
+    for tap in range(taps):
+        for channel in range(3):
+            w = load16(kernel, (tap * 3 + channel) * 16)
+            n = first + tap * row + channel
+            a = fma(splat16(load(x, n)), w, a)
+            b = fma(splat16(load(x, n + step)), w, b)
+            c = fma(splat16(load(x, n + 2 * step)), w, c)
+    return a, b, c
 
 
 @inline
 def conv(
     x: Floats, first: int, step: int, taps: int, row: int, inputs: int, kernel: Floats, a: Vector
 ) -> tuple[Vector, Vector, Vector]:
-    """All inputs of a band reach all 16 outputs. Starts from `a`."""
+    """An even number of inputs of a band reach all 16 outputs. Starts from `a`."""
     b = c = a
+    d = e = f = splat16(0.0)
     for tap in range(taps):
-        for channel in range(inputs):
-            w = load16(kernel, (tap * inputs + channel) * 16)
+        for channel in range(0, inputs, 2):
+            w, v = (
+                load16(kernel, (tap * inputs + channel) * 16),
+                load16(kernel, (tap * inputs + channel) * 16 + 16),
+            )
             n = first + tap * row + channel
             a = fma(splat16(load(x, n)), w, a)
             b = fma(splat16(load(x, n + step)), w, b)
             c = fma(splat16(load(x, n + 2 * step)), w, c)
-    return a, b, c
+            d = fma(splat16(load(x, n + 1)), v, d)
+            e = fma(splat16(load(x, n + step + 1)), v, e)
+            f = fma(splat16(load(x, n + 2 * step + 1)), v, f)
+    return a + d, b + e, c + f
 
 
 @inline
@@ -127,14 +151,21 @@ def grouped_conv(
 ) -> tuple[Vector, Vector, Vector]:
     """Two groups of 8 inputs and 8 outputs. Starts from `a`."""
     b = c = a
+    d = e = f = splat16(0.0)
     for tap in range(taps):
-        for channel in range(8):
-            w = load16(kernel, (tap * 8 + channel) * 16)
+        for channel in range(0, 8, 2):
+            w, v = (
+                load16(kernel, (tap * 8 + channel) * 16),
+                load16(kernel, (tap * 8 + channel) * 16 + 16),
+            )
             n = first + tap * 16 + channel
             a = fma(both_halves(x, n), w, a)
             b = fma(both_halves(x, n + step), w, b)
             c = fma(both_halves(x, n + 2 * step), w, c)
-    return a, b, c
+            d = fma(both_halves(x, n + 1), v, d)
+            e = fma(both_halves(x, n + step + 1), v, e)
+            f = fma(both_halves(x, n + 2 * step + 1), v, f)
+    return a + d, b + e, c + f
 
 
 @inline
@@ -203,12 +234,12 @@ def expand(bands: Floats, w: Floats, mask: Floats) -> None:
 def conv0(x: Floats, w: Floats, y: Floats) -> None:
     """SFE and convolution in one: 129 bands of 3 features to 65 bands of 16 channels."""
     bias, slope = load16(w, CONV0.bias), load16(w, CONV0.slope)
-    first, _, _ = conv(x, 0, 0, 7, 4, 3, at(w, CONV0.first), bias)
+    first, _, _ = conv3(x, 0, 0, 7, 4, at(w, CONV0.first), bias)
     store(y, 0, prelu(first, slope))
     for band in range(1, WIDE - 1, 3):
-        a, b, c = conv(x, band * 8, 8, 7, 4, 3, at(w, CONV0.inner), bias)
+        a, b, c = conv3(x, band * 8, 8, 7, 4, at(w, CONV0.inner), bias)
         store3(y, band * 16, 16, prelu(a, slope), prelu(b, slope), prelu(c, slope))
-    last, _, _ = conv(x, (WIDE - 1) * 8, 0, 7, 4, 3, at(w, CONV0.last), bias)
+    last, _, _ = conv3(x, (WIDE - 1) * 8, 0, 7, 4, at(w, CONV0.last), bias)
     store(y, (WIDE - 1) * 16, prelu(last, slope))
 
 

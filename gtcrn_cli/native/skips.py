@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..network.config import DEEP_BANDS
-from .layers import BARE_ROW, WIDE, conv, sigmoid_of_double, store3
+from .layers import BARE_ROW, WIDE, conv, conv3, sigmoid_of_double, store3
 from .layout import ADD, ATTEND, CONCAT, FUSION, GATE, MANTISSA_BITS_CUT, ROW, SKIP, SKIPS
 from .simd import (
     Floats,
@@ -72,7 +72,7 @@ def cache_skips(skips: Floats, features: Floats, w: Floats, inputs: Floats) -> N
     skip = at(w, SKIPS.sources)
     bias = load16(skip, SKIP.bias)
     for band in range(0, WIDE, 3):  # every second band, with its neighbours
-        a, b, c = conv(features, (band + 1) * 8, 8, 3, 4, 3, at(skip, SKIP.kernel), bias)
+        a, b, c = conv3(features, (band + 1) * 8, 8, 3, 4, at(skip, SKIP.kernel), bias)
         store3(inputs, band * 16, 16, a, b, c)
     round_skip(inputs, w, ALL_WIDE)
 
