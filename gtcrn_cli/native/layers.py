@@ -28,6 +28,14 @@ from .simd import (
     copy,
     fma,
     function,
+    half0,
+    half1,
+    half2,
+    half3,
+    half4,
+    half5,
+    half6,
+    half7,
     inline,
     interleave,
     join,
@@ -39,7 +47,6 @@ from .simd import (
     smaller,
     splat8,
     splat16,
-    splat_halves,
     spread0,
     spread1,
     spread2,
@@ -140,9 +147,19 @@ def conv(
 
 
 @inline
-def both_halves(x: Floats, n: int) -> Vector:
-    """An input of the first group for outputs 0-7, and one of the second for 8-15."""
-    return splat_halves(load(x, n), load(x, n + 8))
+def grouped(
+    x: Vector, kernel: Floats, n: int, step: int, a: Vector, b: Vector
+) -> tuple[Vector, Vector]:
+    """Two groups of 8 inputs, the halves of `x`, and 8 outputs each: a sum in two parts."""
+    a = fma(half0(x), load16(kernel, n), a)
+    b = fma(half1(x), load16(kernel, n + step), b)
+    a = fma(half2(x), load16(kernel, n + 2 * step), a)
+    b = fma(half3(x), load16(kernel, n + 3 * step), b)
+    a = fma(half4(x), load16(kernel, n + 4 * step), a)
+    b = fma(half5(x), load16(kernel, n + 5 * step), b)
+    a = fma(half6(x), load16(kernel, n + 6 * step), a)
+    b = fma(half7(x), load16(kernel, n + 7 * step), b)
+    return a, b
 
 
 @inline
@@ -153,18 +170,10 @@ def grouped_conv(
     b = c = a
     d = e = f = splat16(0.0)
     for tap in range(taps):
-        for channel in range(0, 8, 2):
-            w, v = (
-                load16(kernel, (tap * 8 + channel) * 16),
-                load16(kernel, (tap * 8 + channel) * 16 + 16),
-            )
-            n = first + tap * 16 + channel
-            a = fma(both_halves(x, n), w, a)
-            b = fma(both_halves(x, n + step), w, b)
-            c = fma(both_halves(x, n + 2 * step), w, c)
-            d = fma(both_halves(x, n + 1), v, d)
-            e = fma(both_halves(x, n + step + 1), v, e)
-            f = fma(both_halves(x, n + 2 * step + 1), v, f)
+        n, k = first + tap * 16, tap * 128
+        a, d = grouped(load16(x, n), kernel, k, 16, a, d)
+        b, e = grouped(load16(x, n + step), kernel, k, 16, b, e)
+        c, f = grouped(load16(x, n + 2 * step), kernel, k, 16, c, f)
     return a + d, b + e, c + f
 
 
@@ -407,13 +416,12 @@ def project(x: Floats, kernel: Floats, bias: Floats, gates: Floats) -> None:
     for gate in range(0, 48, 16):
         for band in range(0, DEEP_BANDS, 3):
             a = b = c = load16(bias, gate)
-            for channel in range(8):
-                k = load16(kernel, channel * 48 + gate)
-                n = band * 16 + channel
-                a = fma(both_halves(x, n), k, a)
-                b = fma(both_halves(x, n + 16), k, b)
-                c = fma(both_halves(x, n + 32), k, c)
-            store3(gates, band * 48 + gate, 48, a, b, c)
+            d = e = f = splat16(0.0)
+            n = band * 16
+            a, d = grouped(load16(x, n), kernel, gate, 48, a, d)
+            b, e = grouped(load16(x, n + 16), kernel, gate, 48, b, e)
+            c, f = grouped(load16(x, n + 32), kernel, gate, 48, c, f)
+            store3(gates, band * 48 + gate, 48, a + d, b + e, c + f)
 
 
 @inline
@@ -457,12 +465,11 @@ def inter_rnn(x: Floats, w: Floats, hidden: Floats) -> None:
     for band in range(DEEP_BANDS):
         r, z = load16(gates, band * 48), load16(gates, band * 48 + 16)
         n, m = load16(gates, band * 48 + 32), recurrent_bias
-        for channel in range(8):
-            h = both_halves(hidden, band * 16 + channel)
-            r = fma(h, load16(u, channel * 48), r)
-            z = fma(h, load16(u, channel * 48 + 16), z)
-            m = fma(h, load16(u, channel * 48 + 32), m)
-        store(hidden, band * 16, gru_step(r, z, n, m, load16(hidden, band * 16)))
+        h, zero = load16(hidden, band * 16), splat16(0.0)
+        r, more_r = grouped(h, u, 0, 48, r, zero)
+        z, more_z = grouped(h, u, 16, 48, z, zero)
+        m, more_m = grouped(h, u, 32, 48, m, zero)
+        store(hidden, band * 16, gru_step(r + more_r, z + more_z, n, m + more_m, h))
 
 
 @inline

@@ -215,6 +215,11 @@ spread0, spread1, spread2, spread3 = (
     _shuffle(1, [n // 4 * 4 + lane for n in range(16)], FLOAT32X16, FLOAT32X16) for lane in range(4)
 )
 """In each group of four lanes, one of them in all four."""
+in_halves = [
+    _shuffle(1, [n // 8 * 8 + lane for n in range(16)], FLOAT32X16, FLOAT32X16) for lane in range(8)
+]
+half0, half1, half2, half3, half4, half5, half6, half7 = in_halves
+"""In each half, one of its lanes in all eight."""
 
 
 # Steps of a transposition, as every CPU with vectors of 8 has them.
@@ -242,12 +247,6 @@ def transpose8(
     low = _low4(p0, q0), _low4(p1, q1), _low4(p2, q2), _low4(p3, q3)
     high = _high4(p0, q0), _high4(p1, q1), _high4(p2, q2), _high4(p3, q3)
     return low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]
-
-
-@inline
-def splat_halves(a: float, b: float) -> Vector:
-    """`a` in lanes 0-7 and `b` in lanes 8-15."""
-    return join(splat8(a), splat8(b))
 
 
 @_generate
