@@ -23,9 +23,13 @@ SOURCE = Path(__file__).with_name("ladspa.c")
 COMPILERS = ("cc", "gcc", "clang")
 NO_LIMIT_DB = 100  # from here on an attenuation limit is none
 LABEL = b"gtcrn_mono"  # in every plugin
-# Parts of x86-64 that compilers can ask the CPU for, by names that LLVM has as well.
-ASKABLE = ("sse4.2", "avx", "avx2", "fma", "bmi", "bmi2",
-           "avx512f", "avx512vl", "avx512bw", "avx512dq")  # fmt: skip
+# Parts of x86-64 by LLVM's names, and the bit of `cpuid` that tells each: leaf 1 (ECX), 7 (EBX).
+LEAF_1_ECX = {"fma": 12, "sse4.1": 19, "sse4.2": 20, "popcnt": 23, "avx": 28, "f16c": 29}
+LEAF_7_EBX = {
+    "bmi": 3, "avx2": 5, "bmi2": 8,
+    "avx512f": 16, "avx512dq": 17, "avx512cd": 28, "avx512bw": 30, "avx512vl": 31,
+}  # fmt: skip
+YMM, ZMM = 0b110, 0b11100110  # what a system that keeps such registers has set in XCR0
 EXPORTS = "{ global: ladspa_descriptor; local: *; };\n"
 
 
@@ -98,6 +102,7 @@ def header(checkpoint: Checkpoint) -> str:
         "NO_LIMIT_DB": f"{NO_LIMIT_DB}.0f",
         **{name: getattr(tables, name) for name in dir(tables) if name.endswith("_AT")},
         "PASSES_BEGIN": tables.PASSES_BEGIN,
+        **_needs(),
     }
     # Room for scratch is a + b w + c (d + e w) numbers for c channels and a window of w.
     base, wide = scratch_size(0, 0), scratch_size(2, 0)
@@ -110,7 +115,6 @@ def header(checkpoint: Checkpoint) -> str:
         [
             *(f"#define {name} {value}" for name, value in numbers.items()),
             f"#define SCRATCH_SIZE(w, c) {scratch}",
-            f"#define CPU_NEEDS {_needs()}",
             f'#define COPYRIGHT "MIT; model {checkpoint.digest[:16]}"',
             f"#define gtcrn_run {SYMBOL}",
             "static const uint32_t WEIGHTS[] = {",
@@ -120,13 +124,18 @@ def header(checkpoint: Checkpoint) -> str:
     )
 
 
-def _needs() -> str:
-    """Questions to the CPU, so that the plugin does not start on one that it was not made for."""
+def _needs() -> dict[str, str]:
+    """What the plugin asks the CPU for, so as not to start on one that it was not made for."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
-    return " ".join(
-        f'if (!__builtin_cpu_supports("{name}")) return 0;'
-        for name in ASKABLE
-        if features.get(name)
-    )
+
+    def bits(of: dict[str, int]) -> int:
+        return sum(1 << bit for name, bit in of.items() if features.get(name))
+
+    registers = ZMM if features.get("avx512f") else YMM if features.get("avx") else 0
+    return {
+        "CPU_LEAF_1_ECX": f"{bits(LEAF_1_ECX):#x}u",
+        "CPU_LEAF_7_EBX": f"{bits(LEAF_7_EBX):#x}u",
+        "CPU_XCR0": f"{registers:#x}u",
+    }

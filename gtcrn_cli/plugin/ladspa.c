@@ -4,6 +4,9 @@
  * The types below are those of LADSPA 1.1, by its published binary interface. `run` computes and
  * copies; it does not allocate, lock, or touch a file.
  */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -158,10 +161,20 @@ static size_t tables_room(long window) { /* at least what make_tables fills */
 
 /* What a host calls */
 
-static int cpu_is_good(void) {
+static int cpu_is_good(void) { /* whether it has all that the kernel was compiled for */
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    CPU_NEEDS /* returns 0 where something is missing that the kernel was compiled for */
+    /* By hand: not every compiler's runtime answers __builtin_cpu_supports in a shared library. */
+    unsigned a, b, c1, d, b7, c, low, high;
+    if (!__get_cpuid(1, &a, &b, &c1, &d) || (c1 & CPU_LEAF_1_ECX) != CPU_LEAF_1_ECX) return 0;
+    if (CPU_LEAF_7_EBX) {
+        if (!__get_cpuid_count(7, 0, &a, &b7, &c, &d)) return 0;
+        if ((b7 & CPU_LEAF_7_EBX) != CPU_LEAF_7_EBX) return 0;
+    }
+    if (CPU_XCR0) { /* and whether the system keeps its registers */
+        if (!(c1 & 1u << 27)) return 0;
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        if ((low & CPU_XCR0) != CPU_XCR0) return 0;
+    }
 #endif
     return 1;
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +145,34 @@ def test_another_model_goes_in(tmp_path: Path, library: Library, noisy: Samples)
     plain = load_engine(load_model("gtcrn-plain"))
     assert np.abs(heard[512:] - enhance(noisy[:9_000], 16_000, plain)).max() < 1e-6
     assert np.abs(heard[512:] - enhance(noisy[:9_000], 16_000, settings=Settings())).max() > 1e-3
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other CPUs are not asked")
+@pytest.mark.parametrize(
+    "need", [{"CPU_LEAF_1_ECX": "(1u << 16)"}, {"CPU_XCR0": "(1u << 31)"}], ids=str
+)
+def test_no_instance_on_a_cpu_that_lacks_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, need: dict[str, str], library: Library
+):
+    """Both bits are reserved, so that no CPU has them set."""
+    needs = build._needs() | need
+    monkeypatch.setattr(build, "_needs", lambda: needs)
+    build.build_plugin(load_model(), tmp_path / "later.so")
+    with pytest.raises(RuntimeError, match="no instance"):
+        Instance(Library(tmp_path / "later.so"), "gtcrn_mono", 48_000)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="ziglang is not installed")
+def test_with_the_compiler_of_the_extra(
+    tmp_path: Path, noisy: Samples, monkeypatch: pytest.MonkeyPatch, library: Library
+):
+    monkeypatch.setenv("CC", f"{sys.executable} -m ziglang cc")
+    build.build_plugin(load_model(), tmp_path / "zig.so")
+    samples = np.repeat(noisy[:9_000], 2, axis=1)
+    heard = Instance(Library(tmp_path / "zig.so"), "gtcrn_stereo", 44_100).run(samples)
+    expected = Instance(library, "gtcrn_stereo", 44_100).run(samples)
+    assert np.abs(heard - expected).max() < 1e-6
 
 
 def test_an_existing_file_is_kept(tmp_path: Path, library: Library):
