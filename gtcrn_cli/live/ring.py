@@ -162,8 +162,7 @@ class Player:
             self.underruns += not self._finishing
             self._end(out)
         elif self.ring.fill > self.most:
-            self.overruns += 1
-            self._end(out)
+            self.cut(out)
         else:
             out[:] = self._take(len(out))
             if not self.buffered:
@@ -173,6 +172,11 @@ class Player:
         """Note that so many samples were left."""
         if self.lowest is None or count < self.lowest:
             self.lowest = count
+
+    def cut(self, out: Samples) -> None:
+        """So much waits that it is not worth playing: fade out in `out`, and begin anew."""
+        self.overruns += 1
+        self._end(out)
 
     def ran_dry(self) -> None:
         """The device has played silence where the ring's samples should have come."""

@@ -40,6 +40,7 @@ APPLICATION = "gtcrn live"
 OPENING_S = 4.0  # a server that has not opened a stream by then is treated as absent
 RESTING = 0.9  # of a block, after one has come
 MOST_MESSAGES = 10_000  # at once
+EXCESS_S = 0.05  # at least; so much more delay than planned is cut, less is squeezed out
 TICK_S = 0.1  # the longest wait for the server to say something
 TIMED_S = 0.5  # how often the server's own delay is looked at
 BYTES = 4  # of a sample of one channel
@@ -131,6 +132,7 @@ class Streams:
             self._frame = BYTES * play.channels
             self._low = play.block
             self._length = play.most
+            self._excess = max(round(EXCESS_S * play.sample_rate), play.kept)
             player.buffered = True
         self._failure: str | None = None
         self._context: int | None = None
@@ -355,6 +357,13 @@ class Streams:
             ready = min(player.ring.fill, player.start_at)
             if ready < player.start_at or queued > plan.kept + self._low:
                 ready = 0
+        elif queued + player.ring.fill > plan.kept + player.start_at + self._excess:
+            # The input came in a burst: its server was held up, the output's was not.
+            ready = 0
+            out = np.empty((self._low, plan.channels), np.float32)
+            player.cut(out)
+            self._write(stream, out)
+            queued += self._low
         else:
             ready = min(player.ring.fill, writable)
             if queued + ready < self._low:
