@@ -167,6 +167,24 @@ def _cut(name: str, size: int) -> str:
     return name if len(encoded) <= size else encoded[:size].decode("utf-8", "ignore")
 
 
+def refuse_url(location: str | Path) -> None:
+    """Refuse what is a URL where files of this machine are meant.
+
+    A path from it has lost one of its slashes; the message has both.
+
+    Raises
+    ------
+    UserError
+        It is one, and there is no file that is called so.
+    """
+    url = re.match(r"([A-Za-z][\w+.-]+):/+(?=[^/])", str(location))
+    if url and not os.path.lexists(location):
+        raise UserError(
+            f"{url[1]}://{str(location)[url.end() :]} is a URL: give a file of this machine "
+            "('gtcrn batch' takes folders at URLs like s3://)"
+        )
+
+
 def require_free(target: str | Path, overwrite: bool) -> None:
     """Refuse a target that cannot be written, or that exists and shall not be replaced.
 
@@ -175,6 +193,7 @@ def require_free(target: str | Path, overwrite: bool) -> None:
     UserError
         With what to do about it.
     """
+    refuse_url(target)
     path = Path(target).resolve()
     try:
         if path.is_dir():

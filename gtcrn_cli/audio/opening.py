@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..errors import UnknownFormatError, UserError
+from ..paths import refuse_url
 from . import bit_rates, ffmpeg
 from .ffmpeg import MediaSink, MediaSource
 from .files import FileSink
@@ -46,6 +47,7 @@ def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeS
     """
     if source == "-":
         return open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)
+    refuse_url(source)
     try:
         return FileSource(source, raw)
     except UnknownFormatError as error:

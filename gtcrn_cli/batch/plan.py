@@ -173,6 +173,8 @@ def make_plan(order: Order, model_digest: str, manifest: Manifest) -> Plan:
         The source is missing, or it is the output.
     """
     found, passed = _find(order)
+    found, own = _without_own(order, found, manifest)
+    passed += own
     items = _items(order, found)
     options = _digest_of_options(order, model_digest)
     existing = _existing(order.output, manifest)
@@ -233,6 +235,39 @@ def _find(order: Order) -> tuple[list[Found], list[Passed]]:
             elif isinstance(file, Found):
                 found.append(file)
     return found, passed
+
+
+def _without_own(
+    order: Order, found: list[Found], manifest: Manifest
+) -> tuple[list[Found], list[Passed]]:
+    """Leave out what a batch has written there: the same list or folder, made anew, may name it.
+
+    That is what the manifest says; and where a list names files both inside and outside of the
+    output folder, what is inside of it.
+    """
+
+    if isinstance(order.source, tuple):
+        places = {file.path: absolute(file.path) for file in found}  # no look at the disk: fast
+        below = f"{order.output}/"
+        inside = {
+            path: place.removeprefix(below) if place.startswith(below) else None
+            for path, place in places.items()
+        }
+    else:
+        root = _path_inside(order.source, order.output)
+        if root is None:
+            return found, []
+        places = {file.path: join(order.source, file.path) for file in found}
+        inside = {file.path: os.path.normpath(join(root, file.path)) for file in found}
+    mixed = isinstance(order.source, tuple) and None in inside.values()
+    mine, own = [], []
+    for file in found:
+        target = inside[file.path]
+        if target is not None and (mixed or target in manifest.claims):
+            own.append(Passed(places[file.path], "lies in the output folder"))
+        else:
+            mine.append(file)
+    return mine, own
 
 
 def _no_sound(path: str, order: Order) -> str | None:

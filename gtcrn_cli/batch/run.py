@@ -21,6 +21,7 @@ from platformdirs import user_state_path
 from ..audio.ffmpeg import CONTAINERS
 from ..audio.formats import FORMAT_OF_EXTENSION, Encoding, encoding_for
 from ..audio.opening import Output
+from ..errors import UserError
 from .jobs import Job, Model, Outcome, Workers, run_jobs
 from .manifest import FILE_NAME, Manifest, Record
 from .plan import Item, Order, Plan, make_plan
@@ -132,6 +133,7 @@ def run_batch(
         or the workers went away. A single file's trouble is in the result.
     """
     start = time.perf_counter()
+    _require_folder(order.output)
     with Manifest(manifest_path or manifest_of(order.output)) as manifest:
         plan = make_plan(order, model.checkpoint.digest, manifest)
         result = Result(order, model, entries_of(plan, order))
@@ -150,8 +152,14 @@ def run_batch(
 
 def preview(order: Order, model: Model, manifest_path: Path | None = None) -> Plan:
     """What `run_batch` would do; nothing is written."""
+    _require_folder(order.output)
     with Manifest(manifest_path or manifest_of(order.output), look_only=True) as manifest:
         return make_plan(order, model.checkpoint.digest, manifest)
+
+
+def _require_folder(output: str) -> None:
+    if not is_url(output) and Path(output).is_file():
+        raise UserError(f"{output} is a file: give a folder for what is enhanced")
 
 
 def manifest_of(output: str) -> Path:

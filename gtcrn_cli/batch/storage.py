@@ -110,6 +110,8 @@ def list_files(
     if is_url(root):
         yield from _list_remote(root, enter)
         return
+    if Path(root).is_file():
+        raise UserError(f"{root} is a file: give its folder, or use 'gtcrn denoise' for one file")
     if not Path(root).is_dir():
         raise UserError(f"no such folder: {root}")
     folders = [""]

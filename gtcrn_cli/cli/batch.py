@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import UserError
 from .conduct import code_of
 from .options import (
     AllowTruncated,
@@ -145,6 +146,10 @@ def batch(
         bool,
         typer.Option("--dry-run", help="Only print what would be done: input, tab, output."),
     ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option("--allow-empty", help="Having nothing to do is no failure (exit code 0)."),
+    ] = False,
     fail_fast: Annotated[
         bool,
         typer.Option("--fail-fast", help="Stop at the first failure."),
@@ -171,6 +176,7 @@ def batch(
         raise typer.BadParameter("--json and --report - both print on stdout: give one")
     for path in report or []:
         require_report(path, overwrite)
+    format_name = format_name and format_name.lstrip(".")
     require_format(format_name)
     order = Order(
         _listed() if source == "-" else source,
@@ -188,7 +194,10 @@ def batch(
     )
     network = JobModel(load_model(model), engine, device)
     if dry_run:
-        _print_plan(preview(order, network, manifest), output)
+        plan = preview(order, network, manifest)
+        _print_plan(plan, output)
+        if not (allow_empty or plan.todo or plan.unchanged):
+            raise UserError(_nothing(source, include))
         return
 
     def hire(network: jobs.Model) -> Workers:
@@ -227,6 +236,14 @@ def batch(
         typer.echo(f"gtcrn: {note}", err=True)
     if result.failures:
         raise typer.Exit(1)
+    if not allow_empty and len(result.entries) == result.count("skipped"):
+        raise UserError(_nothing(source, include))
+
+
+def _nothing(source: str, include: list[str] | None) -> str:
+    where = "in the list on stdin" if source == "-" else f"in {source}"
+    like = f" like {' or '.join(include)}" if include else ""
+    return f"nothing to do: there is no sound file{like} {where} (--allow-empty: that is fine)"
 
 
 def _listed() -> tuple[str, ...]:

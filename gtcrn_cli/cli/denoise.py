@@ -103,6 +103,7 @@ def denoise(
     quiet: Quiet = False,
 ) -> None:
     """Remove the noise from a recording: same length, same rate, same format, in time with it."""
+    format_name = format_name and format_name.lstrip(".")
     settings = settings_of(strength, atten_limit, high_band, channels, preset)
 
     from ..audio.formats import RawFormat

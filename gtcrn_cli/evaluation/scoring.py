@@ -24,6 +24,7 @@ from ..enhancement.enhancer import Settings
 from ..errors import MissingExtraError, UserError
 from ..markdown import table
 from ..network.checkpoint import Checkpoint
+from ..paths import refuse_url
 from .judging import Failure, Result, Trial, attempt, prepare
 from .recordings import audio_files
 
@@ -78,7 +79,7 @@ def find_trials(noisy: Path, clean: Path | None, enhanced: Path | None = None) -
             if path is not None and not path.is_file():
                 raise UserError(f"{noisy} is a file but {path} is not: give files or folders alike")
         return [Trial(noisy.name, noisy, clean, enhanced)]
-    by_stem = {kind: _audio_by_stem(path) for kind, path in
+    by_stem = {kind: _audio_by_stem(path, noisy) for kind, path in
                (("noisy", noisy), ("clean", clean), ("enhanced", enhanced)) if path}  # fmt: skip
     for kind, folder in (("clean", clean), ("enhanced", enhanced)):
         if folder is None:
@@ -95,7 +96,10 @@ def find_trials(noisy: Path, clean: Path | None, enhanced: Path | None = None) -
     ]
 
 
-def _audio_by_stem(folder: Path) -> dict[str, Path]:
+def _audio_by_stem(folder: Path, other: Path) -> dict[str, Path]:
+    refuse_url(folder)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file but {other} is not: give files or folders alike")
     if not folder.is_dir():
         raise UserError(f"no such file or folder: {folder}")
     files = audio_files(folder)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..errors import UserError
-from ..paths import replacing
+from ..paths import refuse_url, replacing
 from .config import GTCRNConfig
 
 DEFAULT_MODEL = "gtcrn"
@@ -185,6 +185,7 @@ def find_model(name_or_path: str) -> Path:
     models = available_models()
     if name_or_path in models:
         return models[name_or_path]
+    refuse_url(name_or_path)
     path = Path(name_or_path)
     if path.is_file():
         return path

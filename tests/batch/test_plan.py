@@ -234,3 +234,41 @@ def test_time_grows_with_the_number_of_files_alone(tmp_path: Path, monkeypatch):
 
     planning_time_s(1000)
     assert planning_time_s(16_000) < 30 * planning_time_s(2_000)  # 8 when linear, 64 when square
+
+
+def test_a_batch_never_takes_in_its_own_outputs(tmp_path: Path):
+    """A list made anew, or a folder around the output, names what an earlier run wrote."""
+    touch(tmp_path, "a.wav", "b/c.wav")
+    out = tmp_path / "out"
+    for source in ((str(tmp_path / "a.wav"), str(tmp_path / "b/c.wav")), tmp_path):
+        first = planned(source, out)
+        assert len(first.todo) == 2
+    touch(out, "a.wav", "deep/c.wav")
+    listed = tuple(str(path) for path in sorted(tmp_path.rglob("*.wav")))
+    again = planned(listed, out)
+    assert {item.source for item in again.todo} == {str(tmp_path / p) for p in ("a.wav", "b/c.wav")}
+    assert {file.reason for file in again.passed} == {"lies in the output folder"}
+    assert not any(file.trouble for file in again.passed)
+
+
+def test_outputs_beside_their_inputs_are_not_taken_in_either(tmp_path: Path, monkeypatch):
+    """All of a list may lie in the output folder: then the manifest tells what a batch wrote."""
+    touch(tmp_path, "a.wav")
+    monkeypatch.chdir(tmp_path)
+    order = Order(("a.wav",), ".", suffix="_clean")
+    with Manifest(tmp_path / "manifest") as manifest:
+        (item,) = make_plan(order, "digest", manifest).todo
+        manifest.claim([(item.target, item.source)])
+        touch(tmp_path, "a_clean.wav")
+        order = Order(("a.wav", "a_clean.wav"), ".", suffix="_clean")
+        again = make_plan(order, "digest", manifest)
+    assert [item.target for item in again.todo] == ["a_clean.wav"]
+    assert [(Path(file.path).name, file.trouble) for file in again.passed] == [
+        ("a_clean.wav", False)
+    ]
+
+
+def test_a_file_for_a_folder_gets_its_own_words(tmp_path: Path):
+    source = touch(tmp_path / "in", "a.wav")
+    with pytest.raises(UserError, match=r"is a file: .*gtcrn denoise"):
+        planned(source / "a.wav", tmp_path / "out")

@@ -224,7 +224,7 @@ def test_a_list_on_stdin(source: Path, tmp_path: Path):
     [
         (["missing", "out"], 1, "no such folder"),
         (["in", "in"], 1, "the output folder is the input folder"),
-        (["in", "in/one.wav"], 1, "cannot write the manifest"),
+        (["in", "in/one.wav"], 1, "is a file: give a folder"),
         (["in", "out", "--format", "steam"], 1, "no format"),
         (["in", "out", "--report", "report.pdf"], 1, ".json, .csv or .html"),
         (["in", "out", "--report", "no/report.csv"], 1, "does not exist"),
