@@ -1,5 +1,9 @@
 """The one exception that a user is meant to see."""
 
+from __future__ import annotations
+
+from typing import BinaryIO
+
 
 class UserError(Exception):
     """Something the user can put right: what went wrong and what to do, in one line.
@@ -18,7 +22,15 @@ class DeviceError(UserError):
 
 
 class UnknownFormatError(UserError):
-    """A file that can be read, but libsndfile does not know what is in it."""
+    """A file that can be read, but libsndfile does not know what is in it.
+
+    Attributes
+    ----------
+    file
+        Where its bytes are, if it has no name.
+    """
+
+    file: BinaryIO | None = None
 
 
 class MissingExtraError(UserError, ImportError):
@@ -33,4 +45,6 @@ class MissingExtraError(UserError, ImportError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an extra: pip install 'gtcrn-cli[{extra}]'")
+        super().__init__(
+            f"{what} needs an extra: pip install 'gtcrn-cli[{extra}]' ('.[{extra}]' in a checkout)"
+        )

@@ -135,6 +135,13 @@ class Tracks:
 class MediaSource:
     """Reads the first sound track of anything that ffmpeg reads.
 
+    Parameters
+    ----------
+    path
+        The file.
+    name
+        What to call it, if not by its path.
+
     Attributes
     ----------
     length
@@ -152,8 +159,9 @@ class MediaSource:
         ffmpeg does not know it either, or there is no sound in it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.name = str(path)
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        self.name = name or str(path)
+        self.path = str(path)
         self.tracks = _probe(path)
         if not self.tracks.sounds:
             raise UserError(f"{path} has no sound track")
@@ -181,7 +189,7 @@ class MediaSource:
         arguments = ["-map", "0:a:0", *self._filters(), "-f", "f32le", "pipe:1"]
         with tempfile.TemporaryFile() as complaints:
             process = _start(
-                ["-i", _file(self.name), *arguments],
+                ["-i", _file(self.path), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -327,9 +335,9 @@ class MediaSink:
 
     def _with_picture(self, source: MediaSource) -> list[str]:
         """ffmpeg's arguments that put the new track (input 0) among the source's (input 1)."""
-        suffix, source_suffix = self._output.target.suffix.lower(), Path(source.name).suffix.lower()
+        suffix, source_suffix = self._output.target.suffix.lower(), Path(source.path).suffix.lower()
         same = CONTAINERS[suffix] == CONTAINERS.get(source_suffix)
-        arguments = ["-i", _file(source.name)]
+        arguments = ["-i", _file(source.path)]
         if suffix in VIDEO_CONTAINERS or same:
             arguments += ["-map", "1:v?", "-c:v", "copy"]
             arguments += _tags_of("v", source.tracks.others.count("video"))
@@ -338,7 +346,8 @@ class MediaSink:
             arguments += ["-timecode", timecode]  # for the track that goes with the picture
         if not same:
             if "subtitle" in source.tracks.others or len(source.tracks.sounds) > 1:
-                self.notes.append(f"only picture and the enhanced track go from {source_suffix}")
+                origin = source_suffix or source.name
+                self.notes.append(f"only picture and the enhanced track go from {origin}")
             return arguments
         arguments += _encoder_like(source.tracks.sounds[0])
         arguments += ["-map", "1:s?", "-c:s", "copy", "-map", "1:t?", "-c:t", "copy"]
@@ -370,7 +379,11 @@ class MediaSink:
             self.notes.append(f"this sound track holds no layout {was}: it became {now}")
 
     def _error(self) -> UserError:
-        return UserError(f"cannot write {self.name}: ffmpeg says: {_last_line(self._complaints)}")
+        says = _last_line(self._complaints)
+        advice = ""
+        if "encoder" in says.lower():  # of AMR, for one, which few builds have
+            advice = "; this ffmpeg cannot write it: choose another ending, like .m4a or .opus"
+        return UserError(f"cannot write {self.name}: ffmpeg says: {says}{advice}")
 
 
 def takes_any_bit_rate(path: str | Path) -> bool:

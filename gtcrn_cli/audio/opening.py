@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 from ..errors import UnknownFormatError, UserError
 from ..paths import refuse_url
@@ -45,15 +48,30 @@ def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeS
     UserError
         It cannot be read.
     """
-    if source == "-":
-        return open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)
-    refuse_url(source)
+    if source != "-":
+        refuse_url(source)
     try:
+        if source == "-":
+            return open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)
         return FileSource(source, raw)
     except UnknownFormatError as error:
         if not ffmpeg.is_installed():
             raise UserError(f"{error} (with ffmpeg on the PATH, more formats are read)") from None
-        return MediaSource(source)
+        return MediaSource(source) if error.file is None else _StdinMedia(error.file)
+
+
+class _StdinMedia(MediaSource):
+    """What ffmpeg reads, from stdin: in a file that has a name, as long as it is needed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._spool = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115
+        file.seek(0)
+        shutil.copyfileobj(file, self._spool)
+        self._spool.flush()
+        try:
+            super().__init__(self._spool.name, "-")
+        except UserError as error:
+            raise UserError(str(error).replace(self._spool.name, "stdin")) from None
 
 
 def open_sink(

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import soundfile
 
-from ..errors import ReadError, UserError
+from ..errors import ReadError, UnknownFormatError, UserError
 from ..signals import Samples
 from . import speakers
 from .containers import is_trailer_name, measure
@@ -213,7 +213,7 @@ def open_pipe_source(file: BinaryIO, raw: RawFormat | None) -> PipeSource | File
     if raw is not None:
         return PipeSource(file, raw)
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return FileSource("-", file=file)
+        return _file_source(file)
     begun = _read_wav_header(file)
     if not begun:
         raise UserError("nothing came on stdin")
@@ -225,7 +225,15 @@ def open_pipe_source(file: BinaryIO, raw: RawFormat | None) -> PipeSource | File
     spool.write(begun)
     shutil.copyfileobj(file, spool)
     spool.seek(0)
-    return FileSource("-", file=spool)
+    return _file_source(spool)
+
+
+def _file_source(file: BinaryIO) -> FileSource:
+    try:
+        return FileSource("-", file=file)
+    except UnknownFormatError as error:
+        error.file = file  # for who knows more formats
+        raise
 
 
 def open_pipe_sink(

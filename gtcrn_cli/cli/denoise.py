@@ -39,7 +39,7 @@ EXAMPLES = """
 \b
 Examples:
   gtcrn denoise talk.wav clean.wav
-  gtcrn denoise --atten-limit 20 --high-band keep song.flac out.flac
+  gtcrn denoise --preset gentle --high-band keep talk.flac out.flac
   gtcrn denoise talk.mp3 - | aplay
   gtcrn denoise film.mp4 better.mp4
   ffmpeg -i talk.mp4 -f s16le -ar 48000 -ac 2 - | gtcrn denoise --raw s16le:48000:2 - out.wav
@@ -102,7 +102,10 @@ def denoise(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Remove the noise from a recording: same length, same rate, same format, in time with it."""
+    """Remove the noise from a recording: same length, same rate, same format, in time with it.
+
+    It is for speech: music goes as noise does.
+    """
     format_name = format_name and format_name.lstrip(".")
     settings = settings_of(strength, atten_limit, high_band, channels, preset)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, UserError
 
 if TYPE_CHECKING:
     from ..network.config import GTCRNConfig
@@ -277,6 +277,11 @@ def _train(run: Path, plan: Any, *, threads: int, **options: Any) -> None:
     from ..training.recipe import Recipe
 
     torch.set_num_threads(threads)
+    try:
+        torch.zeros(1, device=options["device"])
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"torch cannot use the device {options['device']!r}: {reason}") from None
     with _progress(plan.steps) as report:
         run_training(run, plan, Recipe(), report=report, **options)
     _say(f"{run / 'model.safetensors'}: use it with --model {run / 'model.safetensors'}")

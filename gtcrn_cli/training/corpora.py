@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from ..audio.reading import FileSource
+from ..audio.opening import open_source
 from ..errors import UserError
-from ..evaluation.recordings import Mono, audio_files, read_mono, read_samples
+from ..evaluation.recordings import BLOCK, Mono, audio_files, read_mono, read_samples
 from ..network.config import SAMPLE_RATE
-from ..paths import replacing
+from ..paths import refuse_url, replacing
+
+log = logging.getLogger(__name__)
 
 Random = np.random.Generator
 VALID_SHARE = 0.1  # of the speakers and recordings of a folder
@@ -125,11 +129,12 @@ def list_clips(path: Path, kind: str) -> list[Clip]:
     Parameters
     ----------
     path
-        A folder, searched in depth: its first-level folders are sources; a file of speech belongs
-        to the speaker whose name its folder bears, if there are several folders; every other file
-        is a group of its own. `VALID_SHARE` of the groups is for validation; of a single group it
-        is the end of every file. Or a ``.tsv`` with the columns ``file start samples source split``
-        and ``speaker`` or ``recording``.
+        A file of audio. Or a folder, searched in depth: its first-level folders are sources; a file
+        of speech belongs to the speaker whose name its folder bears, if there are several folders;
+        every other file is a group of its own. `VALID_SHARE` of the groups is for validation, of
+        such as can be read and hold sound; of a single group it is the end of every file. Or a
+        ``.tsv`` with the columns ``file start samples source split`` and ``speaker`` or
+        ``recording``.
     kind
         ``"speech"`` or ``"noise"``.
 
@@ -140,11 +145,14 @@ def list_clips(path: Path, kind: str) -> list[Clip]:
     """
     if path.is_file() and path.suffix == ".tsv":
         return _clips_of_index(path)
-    if not path.is_dir():
-        raise UserError(f"no {kind} found: {path} is neither a folder nor a .tsv index")
-    files = audio_files(path)
+    refuse_url(path)
+    if not path.exists():
+        raise UserError(f"no {kind} found: there is no {path}")
+    files = [path] if path.is_file() else audio_files(path)
     if not files:
         raise UserError(f"no {kind} found: there are no audio files in {path}")
+    if len(files) == 1:
+        log.warning("all %s is in one file, %s: its end is held out to validate", kind, path)
     by_folder = kind == "speech" and len({file.parent for file in files}) > 1
     grouped: dict[str, list[Path]] = {}
     for file in files:
@@ -153,12 +161,21 @@ def list_clips(path: Path, kind: str) -> list[Clip]:
     if len(grouped) == 1:
         return [clip for file in files for clip in _split_by_time(file)]
     shuffled = sorted(grouped, key=lambda group: hashlib.sha256(group.encode()).digest())
-    held_out = set(shuffled[: math.ceil(VALID_SHARE * len(shuffled))])
+    with_sound = (group for group in shuffled if any(map(_has_sound, grouped[group])))
+    held_out = set(islice(with_sound, math.ceil(VALID_SHARE * len(shuffled))))
     return [
         Clip(file, 0, -1, _first_folder(file, path), group, group in held_out)
         for group, members in grouped.items()
         for file in members
     ]
+
+
+def _has_sound(file: Path) -> bool:
+    """Whether a file can be read and is not silent: it is read until it is not."""
+    try:
+        return any(block.any() for block in open_source(str(file)).blocks(BLOCK))
+    except UserError:
+        return False
 
 
 def _first_folder(file: Path, root: Path) -> str:
@@ -167,7 +184,7 @@ def _first_folder(file: Path, root: Path) -> str:
 
 
 def _split_by_time(file: Path) -> list[Clip]:
-    source = FileSource(file)
+    source = open_source(str(file))
     length = source.length
     if length is None or not source.is_certain:
         length = len(read_samples(file)[0])

@@ -39,7 +39,13 @@ def restore(
                 f"the run in {last.parent} was started with {name} = {kept['plan'].get(name)}, not "
                 f"{value}: give that, or another folder"
             )
-    network.load_state_dict(kept["network"])
+    try:
+        network.load_state_dict(kept["network"])
+    except RuntimeError:
+        raise UserError(
+            f"the run in {last.parent} is of another network: give the --config (or the model) "
+            "that it was started with, or another folder"
+        ) from None
     optimizer.load_state_dict(kept["optimizer"])
     for name, value in kept["average"].items():
         average[name].copy_(value)

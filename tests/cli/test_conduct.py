@@ -131,3 +131,24 @@ def test_precompiling_says_where_the_code_is_kept_and_fails_where_it_is_not(
     assert not machine_code.can_keep()
     failed = CliRunner().invoke(app, ["doctor", "--precompile"])
     assert "XDG_CACHE_HOME" in str(failed.exception)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize(
+    "words", ["cat talk.m4a | gtcrn denoise - a.wav", "gtcrn denoise - a.wav <talk.m4a"]
+)
+def test_stdin_takes_what_a_file_may_be(words: str, tmp_path: Path):
+    coded = ["ffmpeg", "-v", "error", "-i", str(NOISY), "-c:a", "alac", str(tmp_path / "talk.m4a")]
+    subprocess.run(coded, check=True)
+    assert shell(words, tmp_path) == (0, "")
+    assert shell("gtcrn denoise talk.m4a b.wav", tmp_path) == (0, "")
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    code, said = shell("head -c 999 talk.m4a | gtcrn denoise - c.wav", tmp_path)
+    assert code == 1 and "stdin" in said and "/tmp" not in said
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_format_that_ffmpeg_cannot_write_says_what_to_do(tmp_path: Path):
+    code, said = shell("gtcrn denoise NOISY a.amr", tmp_path)
+    assert code == 0 or (code == 1 and "choose another ending" in said)
+    assert (tmp_path / "a.amr").exists() == (code == 0)

@@ -107,6 +107,8 @@ def test_another_plan_is_refused_half_way(tmp_path: Path, halves: tuple[Corpora,
     run_training(tmp_path, halves, replace(PLAN, steps=1))
     with pytest.raises(UserError, match=r"started with learning_rate = 0.001, not 0.5"):
         run_training(tmp_path, halves, replace(PLAN, learning_rate=0.5))
+    with pytest.raises(UserError, match=r"is of another network: .*--config"):
+        run_training(tmp_path, halves, config=GTCRNConfig.parse("gated"))
     run_training(tmp_path, halves, replace(PLAN, steps=2))  # more steps are no other plan
     (tmp_path / "last.pt").write_bytes(b"half a fi")
     with pytest.raises(UserError, match="cannot be read"):

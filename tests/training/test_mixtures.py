@@ -208,7 +208,7 @@ def list_clips_of_bad(folder: Path):
 
 
 def test_no_speech_is_said(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no speech found: .* neither a folder nor a \.tsv"):
+    with pytest.raises(UserError, match=r"no speech found: there is no .*nowhere"):
         list_clips(tmp_path / "nowhere", "speech")
     with pytest.raises(UserError, match="no speech found: there are no audio files"):
         list_clips(tmp_path, "speech")
@@ -225,3 +225,27 @@ def test_own_clips_are_drawn_as_often_as_asked(tmp_path: Path):
     random = np.random.default_rng(0)
     drawn = [corpus.names[corpus.sources[corpus.draw(random)]] for _ in range(1000)]
     assert 0.44 < np.mean([name.startswith("own/") for name in drawn]) < 0.56
+
+
+def test_one_file_will_do_and_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    noise = np.random.default_rng(0).standard_normal(2 * RATE) * 0.1
+    soundfile.write(tmp_path / "fan.wav", noise, RATE)
+    train, valid = list_clips(tmp_path / "fan.wav", "noise")
+    assert (train.valid, valid.valid) == (False, True)
+    assert train.length == valid.start == pytest.approx(0.9 * 2 * RATE, abs=1)
+    assert "one file" in caplog.text
+    with pytest.raises(UserError, match="no noise found: there is no"):
+        list_clips(tmp_path / "missing", "noise")
+    with pytest.raises(UserError, match="https://host/noise is a URL"):
+        list_clips(Path("https://host/noise"), "noise")
+
+
+def test_what_is_held_out_can_be_read_and_holds_sound(tmp_path: Path):
+    """Whatever the names: of files that cannot validate anything, none is chosen for it."""
+    for number in range(8):
+        (tmp_path / f"text-{number}.wav").write_bytes(b"This is no sound.")
+        soundfile.write(tmp_path / f"silent-{number}.wav", np.zeros(RATE), RATE)
+    soundfile.write(tmp_path / "fan.wav", np.full(RATE, 0.1), RATE)
+    soundfile.write(tmp_path / "rain.wav", np.full(RATE, 0.1), RATE)
+    held_out = {clip.path.name for clip in list_clips(tmp_path, "noise") if clip.valid}
+    assert held_out == {"fan.wav", "rain.wav"}
