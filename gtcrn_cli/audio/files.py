@@ -21,6 +21,9 @@ from .formats import FLOAT_SUBTYPES, WAV_FAMILY, Encoding, Tags
 
 LONGEST_WAV_BYTES = 2**32 - 2**16  # RIFF sizes have 32 bits; the rest is for headers and tags
 RF64_AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
+
+# Encodings of so many samples at a time; no header tells that the last ones are none.
+BLOCK_SUBTYPES = ("G721_32", "G723_24", "G723_40", "GSM610", "IMA_ADPCM", "MS_ADPCM")
 UPDATE_HEADER_NOW = 0x1060  # and SFC_UPDATE_HEADER_NOW
 
 
@@ -59,6 +62,7 @@ class FileSink:
         self.name = str(path)
         self._output = Replacement(path, overwrite=overwrite)
         self._written = 0
+        self._subtype = encoding.subtype
         self.clips = encoding.subtype not in FLOAT_SUBTYPES
         self._prepare = _PREPARE.get(encoding.subtype, _as_it_is)
 
@@ -183,6 +187,7 @@ class FileSink:
                     raise self._write_error(close_error) from None
             if kind is None:
                 self._require_content()
+                self._note_padding()
                 self._bring_along()
                 self._output.commit()
         finally:
@@ -197,6 +202,15 @@ class FileSink:
                 raise UserError(
                     f"cannot write {self.name}: the format holds no recording without samples"
                 ) from None
+
+    def _note_padding(self) -> None:
+        """Say how much longer the file is where its encoding knows only whole blocks."""
+        if self._subtype in BLOCK_SUBTYPES and self._format != "RAW":
+            more = soundfile.info(as_is(self._output.path)).frames - self._written
+            if more > 0:
+                self.notes.append(
+                    f"{self._subtype} holds whole blocks: {more} samples of silence follow the end"
+                )
 
     def _write_error(self, error: Exception) -> UserError:
         return UserError(f"cannot write {self.name}: {reason(error)} (is the disk full?)")

@@ -12,6 +12,7 @@ from ..paths import refuse_url
 from . import bit_rates, ffmpeg
 from .ffmpeg import MediaSink, MediaSource
 from .files import FileSink
+from .fitting import ResampledSink, fit
 from .formats import RawFormat, encoding_for
 from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
 from .reading import FileSource
@@ -76,7 +77,7 @@ class _StdinMedia(MediaSource):
 
 def open_sink(
     target: str, source: FileSource | PipeSource | MediaSource, output: Output
-) -> FileSink | PipeSink | MediaSink:
+) -> FileSink | PipeSink | MediaSink | ResampledSink:
     """Where the samples of `source` go: a path, or ``-`` for stdout.
 
     Raises
@@ -105,13 +106,18 @@ def open_sink(
         encoding = replace(encoding, bit_rate=output.bit_rate or _bit_rate_of(source))
     elif output.bit_rate:
         raise UserError(f"{encoding.subtype} has no bit rate: leave out --bitrate")
+    encoding, rate, notes = fit(target, encoding, sample_rate, asked=output.subtype is not None)
+    length = source.length if source.is_certain else None
+    sink: FileSink | PipeSink
     if target == "-":
         stdout = open(1, "wb", closefd=False)  # noqa: SIM115
-        return open_pipe_sink(stdout, sample_rate, channels, encoding)
-    length = source.length if source.is_certain else None
-    return FileSink(
-        target, sample_rate, channels, encoding, length=length, overwrite=output.overwrite
-    )
+        sink = open_pipe_sink(stdout, rate, channels, encoding)
+    else:
+        if length is not None:
+            length = -(-length * rate // sample_rate)
+        sink = FileSink(target, rate, channels, encoding, length=length, overwrite=output.overwrite)
+    sink.notes += notes
+    return sink if rate == sample_rate else ResampledSink(sink, sample_rate, rate, channels)
 
 
 def _bit_rate_of(source: FileSource | PipeSource | MediaSource) -> int:
