@@ -23,7 +23,7 @@ from ..enhancement.enhancer import Settings
 from ..errors import UserError
 from ..paths import PARTIAL, partial_stem
 from .manifest import Manifest, Record
-from .storage import Found, Passed, absolute, is_folder, is_url, join, list_files, look_up, remove
+from .storage import Found, Skipped, absolute, is_folder, is_url, join, list_files, look_up, remove
 
 SOUND_EXTENSIONS = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)
 MEDIA_EXTENSIONS = {*ffmpeg.CONTAINERS, *ffmpeg.READ_ONLY}
@@ -143,7 +143,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """What an order comes to.
 
     Attributes
@@ -160,11 +160,11 @@ class Plan:
 
     todo: list[Item]
     unchanged: list[Record]
-    passed: list[Passed]
+    passed: list[Skipped]
     options: str
 
 
-def make_plan(order: Order, model_digest: str, manifest: Manifest) -> Plan:
+def make_plan(order: Order, model_digest: str, manifest: Manifest) -> BatchPlan:
     """Look at what there is, and at what is done.
 
     Raises
@@ -187,16 +187,16 @@ def make_plan(order: Order, model_digest: str, manifest: Manifest) -> Plan:
         maker = manifest.claims.get(item.target)  # the input of what a batch wrote there
         makes_way = maker in sources and sources[maker] != item.target  # that gets another name now
         if inputs_inside is not None and f"{item.target}/".startswith(f"{inputs_inside}/"):
-            passed.append(Passed(item.source, "would be written into the input folder", True))
+            passed.append(Skipped(item.source, "would be written into the input folder", True))
         elif record and order.skip_existing and _is_done(record, item, options, existing):
             unchanged.append(record)
         elif item.target in existing and not (order.overwrite or maker == item.source or makes_way):
             reason = f"{join(order.output, item.target)} exists, and no batch made it: "
-            passed.append(Passed(item.source, reason + "add --overwrite to replace it", True))
+            passed.append(Skipped(item.source, reason + "add --overwrite to replace it", True))
         else:
             todo.append(item)
     todo.sort(key=lambda item: (-item.expected_s, item.target))
-    return Plan(todo, unchanged, passed, options)
+    return BatchPlan(todo, unchanged, passed, options)
 
 
 def _is_done(record: Record, item: Item, options: str, existing: dict[str, int]) -> bool:
@@ -208,13 +208,13 @@ def _is_done(record: Record, item: Item, options: str, existing: dict[str, int])
     ) and record.output_size == existing.get(item.target)
 
 
-def _find(order: Order) -> tuple[list[Found], list[Passed]]:
+def _find(order: Order) -> tuple[list[Found], list[Skipped]]:
     """What is meant: paths from the source folder, or as they are in a list."""
     if isinstance(order.source, tuple):
         listed = [look_up(location) for location in dict.fromkeys(order.source)]
         return (
             [file for file in listed if isinstance(file, Found)],
-            [file for file in listed if isinstance(file, Passed)],
+            [file for file in listed if isinstance(file, Skipped)],
         )
     own = _path_inside(order.output, order.source)
     if own == ".":
@@ -224,14 +224,14 @@ def _find(order: Order) -> tuple[list[Found], list[Passed]]:
         return folder != own and order.selection.enters(folder)
 
     found: list[Found] = []
-    passed: list[Passed] = []
+    passed: list[Skipped] = []
     for file in list_files(order.source, enter):
-        if isinstance(file, Passed) and file.trouble:
-            passed.append(Passed(join(order.source, file.path), file.reason, True))
+        if isinstance(file, Skipped) and file.trouble:
+            passed.append(Skipped(join(order.source, file.path), file.reason, True))
         elif order.selection.takes(file.path):
-            reason = file.reason if isinstance(file, Passed) else _no_sound(file.path, order)
+            reason = file.reason if isinstance(file, Skipped) else _no_sound(file.path, order)
             if reason is not None:
-                passed.append(Passed(join(order.source, file.path), reason))
+                passed.append(Skipped(join(order.source, file.path), reason))
             elif isinstance(file, Found):
                 found.append(file)
     return found, passed
@@ -239,7 +239,7 @@ def _find(order: Order) -> tuple[list[Found], list[Passed]]:
 
 def _without_own(
     order: Order, found: list[Found], manifest: Manifest
-) -> tuple[list[Found], list[Passed]]:
+) -> tuple[list[Found], list[Skipped]]:
     """Leave out what a batch has written there: the same list or folder, made anew, may name it.
 
     That is what the manifest says; and where a list names files both inside and outside of the
@@ -264,7 +264,7 @@ def _without_own(
     for file in found:
         target = inside[file.path]
         if target is not None and (mixed or target in manifest.claims):
-            own.append(Passed(places[file.path], "lies in the output folder"))
+            own.append(Skipped(places[file.path], "lies in the output folder"))
         else:
             mine.append(file)
     return mine, own

@@ -24,7 +24,7 @@ from urllib.parse import quote
 from .. import __version__
 from ..errors import UserError
 from ..paths import require_free, write_whole
-from .run import STATUSES, Entry, Result
+from .run import STATUSES, BatchResult, Entry
 from .storage import fetched, is_url
 
 SILENT_DB = -70.0
@@ -47,7 +47,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """An entry, and why somebody should look at it."""
 
     entry: Entry
@@ -90,7 +90,7 @@ def _is_report(path: Path) -> bool:
     return not head or any(head.lstrip().startswith(sign) for sign in _SIGNS) or _TITLE in head
 
 
-def write_report(result: Result, path: Path) -> list[str]:
+def write_report(result: BatchResult, path: Path) -> list[str]:
     """Write a report of the kind that its name says; one that is there is replaced.
 
     Returns
@@ -108,17 +108,17 @@ def write_report(result: Result, path: Path) -> list[str]:
     return notes
 
 
-def json_report(result: Result) -> str:
+def json_report(result: BatchResult) -> str:
     """The report that machines read."""
     return _json(result, rows_of(result), STDOUT)[0]
 
 
-def rows_of(result: Result) -> list[Row]:
+def rows_of(result: BatchResult) -> list[ReportRow]:
     """All entries by name, with what is to be said of each."""
     removed = [e.summary["removed_db"] for e in result.entries if e.summary]
     most = sorted(removed, reverse=True)[:MOST_REMOVED]
     limit_db = max(MUCH_REMOVED_DB, most[-1] if most else 0)
-    rows = [Row(entry, _look(entry, limit_db)) for entry in result.entries]
+    rows = [ReportRow(entry, _look(entry, limit_db)) for entry in result.entries]
     return sorted(rows, key=lambda row: row.entry.input)
 
 
@@ -143,7 +143,7 @@ def _look(entry: Entry, limit_db: float) -> list[str]:
     return look + [note for note in facts["notes"] if note.startswith("damaged")]
 
 
-def _json(result: Result, rows: list[Row], path: Path) -> Written:
+def _json(result: BatchResult, rows: list[ReportRow], path: Path) -> Written:
     order = result.order
     facts = {
         "gtcrn": __version__,
@@ -163,7 +163,7 @@ def _json(result: Result, rows: list[Row], path: Path) -> Written:
     return json.dumps(facts, indent=1) + "\n", []
 
 
-def _csv(result: Result, rows: list[Row], path: Path) -> Written:
+def _csv(result: BatchResult, rows: list[ReportRow], path: Path) -> Written:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
     writer.writeheader()
@@ -173,7 +173,7 @@ def _csv(result: Result, rows: list[Row], path: Path) -> Written:
     return text.getvalue(), []
 
 
-def _html(result: Result, rows: list[Row], path: Path) -> Written:
+def _html(result: BatchResult, rows: list[ReportRow], path: Path) -> Written:
     need = [row for row in rows if row.look]
     links, notes = _comparisons(need, path)
     cards = [
@@ -213,13 +213,13 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(" ", "minutes")
 
 
-def _settings_in_words(result: Result) -> str:
+def _settings_in_words(result: BatchResult) -> str:
     order = result.order
     facts = asdict(order.settings) | {"format": order.format, "subtype": order.subtype}
     return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items() if v is not None)
 
 
-def _common_root(rows: list[Row]) -> str:
+def _common_root(rows: list[ReportRow]) -> str:
     """The folder that all files of a list are below, so that the table need not repeat it."""
     places = [row.entry.input for row in rows]
     if not places or any(is_url(place) for place in places):
@@ -243,7 +243,7 @@ FIRST_NUMBER = 3
 NUMBER = ' class="n"'
 
 
-def _table(rows: list[Row], links: dict[str, str], path: Path, root: str) -> str:
+def _table(rows: list[ReportRow], links: dict[str, str], path: Path, root: str) -> str:
     head = "".join(
         f'<th aria-sort="none"{NUMBER if number >= FIRST_NUMBER else ""}>'
         f"<button>{name}</button></th>"
@@ -256,7 +256,7 @@ def _table(rows: list[Row], links: dict[str, str], path: Path, root: str) -> str
     )
 
 
-def _line(row: Row, links: dict[str, str], path: Path, root: str) -> str:
+def _line(row: ReportRow, links: dict[str, str], path: Path, root: str) -> str:
     entry, facts = row.entry, row.entry.summary
     name = escape(entry.input.removeprefix(root))
     if entry.input in links:
@@ -274,7 +274,7 @@ def _line(row: Row, links: dict[str, str], path: Path, root: str) -> str:
     return f"<tr><td>{name}</td>{status}<td>{look}</td>{numbers}</tr>"
 
 
-def _comparisons(rows: list[Row], path: Path) -> tuple[dict[str, str], list[str]]:
+def _comparisons(rows: list[ReportRow], path: Path) -> tuple[dict[str, str], list[str]]:
     """Make the pages for what needs a look: where each is, from the report, by input; and notes."""
     from ..evaluation.page import comparison_page
 

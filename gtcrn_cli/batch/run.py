@@ -24,12 +24,14 @@ from ..audio.opening import Output
 from ..errors import UserError
 from .jobs import Job, Model, Outcome, Workers, run_jobs
 from .manifest import FILE_NAME, Manifest, Record
-from .plan import Item, Order, Plan, make_plan
+from .plan import BatchPlan, Item, Order, make_plan
 from .storage import absolute, is_url, join, remove_partials
 
-Status = Literal["done", "unchanged", "failed", "skipped"]
-STATUSES: tuple[Status, ...] = get_args(Status)
-Progress = Callable[[float, float], None]  # seconds of sound done, and in all, as far as is known
+FileStatus = Literal["done", "unchanged", "failed", "skipped"]
+STATUSES: tuple[FileStatus, ...] = get_args(FileStatus)
+BatchProgress = Callable[
+    [float, float], None
+]  # seconds of sound done, and in all, as far as is known
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Entry:
 
     input: str
     output: str | None
-    status: Status
+    status: FileStatus
     reason: str | None = None
     trace: str | None = None
     summary: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +69,7 @@ class Entry:
 
 
 @dataclass
-class Result:
+class BatchResult:
     """What a run did, and what is known of the files that it had no need to touch."""
 
     order: Order
@@ -75,7 +77,7 @@ class Result:
     entries: list[Entry] = field(default_factory=list)
     elapsed_s: float = 0.0
 
-    def count(self, status: Status) -> int:
+    def count(self, status: FileStatus) -> int:
         """How many files ended so."""
         return sum(entry.status == status for entry in self.entries)
 
@@ -105,10 +107,10 @@ def run_batch(
     model: Model,
     hire: Callable[[Model], Workers],
     manifest_path: Path | None = None,
-    progress: Progress | None = None,
+    progress: BatchProgress | None = None,
     fail_fast: bool = False,
     tell: Callable[[Entry], None] = lambda entry: None,
-) -> Result:
+) -> BatchResult:
     """Do what is left to do of an order. What is done stays done, however this ends.
 
     Parameters
@@ -136,7 +138,7 @@ def run_batch(
     _require_folder(order.output)
     with Manifest(manifest_path or manifest_of(order.output)) as manifest:
         plan = make_plan(order, model.checkpoint.digest, manifest)
-        result = Result(order, model, entries_of(plan, order))
+        result = BatchResult(order, model, entries_of(plan, order))
         for entry in result.entries:
             tell(entry)
         if plan.todo and not (fail_fast and result.failures):
@@ -150,7 +152,7 @@ def run_batch(
     return result
 
 
-def preview(order: Order, model: Model, manifest_path: Path | None = None) -> Plan:
+def preview(order: Order, model: Model, manifest_path: Path | None = None) -> BatchPlan:
     """What `run_batch` would do; nothing is written."""
     _require_folder(order.output)
     with Manifest(manifest_path or manifest_of(order.output), look_only=True) as manifest:
@@ -170,7 +172,7 @@ def manifest_of(output: str) -> Path:
     return user_state_path("gtcrn") / "batches" / f"{name}.jsonl"
 
 
-def entries_of(plan: Plan, order: Order) -> list[Entry]:
+def entries_of(plan: BatchPlan, order: Order) -> list[Entry]:
     """What can be said before any work."""
     unchanged = [
         Entry(record.source, join(order.output, record.target), "unchanged", summary=record.summary)
@@ -183,7 +185,7 @@ def entries_of(plan: Plan, order: Order) -> list[Entry]:
 
 
 def _outcomes(
-    plan: Plan, order: Order, workers: Workers, progress: Progress | None, fail_fast: bool
+    plan: BatchPlan, order: Order, workers: Workers, progress: BatchProgress | None, fail_fast: bool
 ) -> Iterator[tuple[Item, Outcome]]:
     """Do what is planned; when nobody asks for more, the workers stop at once."""
     items = {join(order.output, item.target): item for item in plan.todo}

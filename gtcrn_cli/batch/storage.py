@@ -46,7 +46,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Passed:
+class Skipped:
     """What a listing passed over, and why. `trouble` tells what should not have happened."""
 
     path: str
@@ -90,7 +90,7 @@ def is_folder(location: str) -> bool:
 
 def list_files(
     root: str, enter: Callable[[str], bool] = lambda path: True
-) -> Iterator[Found | Passed]:
+) -> Iterator[Found | Skipped]:
     """All files below `root`, folder by folder, in no order that matters.
 
     Links to files count as files; links to folders are not followed, so nothing is met twice.
@@ -120,7 +120,7 @@ def list_files(
         try:
             entries = list(os.scandir(os.path.join(root, folder)))  # noqa: PTH118 - fast
         except OSError as error:
-            yield Passed(folder or ".", f"cannot look into it: {error.strerror}", trouble=True)
+            yield Skipped(folder or ".", f"cannot look into it: {error.strerror}", trouble=True)
             continue
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -131,20 +131,20 @@ def list_files(
                 yield _found(entry, path)
 
 
-def _found(entry: os.DirEntry[str], path: str) -> Found | Passed:
+def _found(entry: os.DirEntry[str], path: str) -> Found | Skipped:
     try:
         facts = entry.stat()
     except OSError as error:
         reason = "a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-        return Passed(path, reason)
+        return Skipped(path, reason)
     if stat.S_ISDIR(facts.st_mode):
-        return Passed(path, "a link to a folder")
+        return Skipped(path, "a link to a folder")
     if not stat.S_ISREG(facts.st_mode):
-        return Passed(path, "no ordinary file")
+        return Skipped(path, "no ordinary file")
     return Found(path, facts.st_size, str(facts.st_mtime_ns))
 
 
-def _list_remote(root: str, enter: Callable[[str], bool]) -> Iterator[Found | Passed]:
+def _list_remote(root: str, enter: Callable[[str], bool]) -> Iterator[Found | Skipped]:
     files, top = _filesystem(root)
     if not is_folder(root):
         raise UserError(f"no such folder: {root}")
@@ -158,21 +158,21 @@ def _list_remote(root: str, enter: Callable[[str], bool]) -> Iterator[Found | Pa
             yield Found(path, facts["size"], _stamp(facts))
 
 
-def look_up(location: str) -> Found | Passed:
+def look_up(location: str) -> Found | Skipped:
     """One file by its location, which becomes its path."""
     try:
         if not is_url(location):
             facts = Path(location).stat()
             if stat.S_ISREG(facts.st_mode):
                 return Found(location, facts.st_size, str(facts.st_mtime_ns))
-            return Passed(location, "no ordinary file", trouble=True)
+            return Skipped(location, "no ordinary file", trouble=True)
         files, path = _filesystem(location)
         info = files.info(path)
         return Found(location, info["size"], _stamp(info))
     except FileNotFoundError:
-        return Passed(location, "no such file", trouble=True)
+        return Skipped(location, "no such file", trouble=True)
     except OSError as error:
-        return Passed(location, f"cannot be read: {error.strerror or error}", trouble=True)
+        return Skipped(location, f"cannot be read: {error.strerror or error}", trouble=True)
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from .. import __version__
 from ..errors import UserError
 from ..network.checkpoint import find_model
 from ..signals import Samples
-from .contenders import CONTENDERS, Contender
-from .results import SHORT_S, Report, Result, Times
+from .baselines import BASELINES, Baseline
+from .results import SHORT_S, HopTimes, Measurement, Report
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -39,11 +39,11 @@ COMMAND = (sys.executable, "-m", "gtcrn_cli")
 HOPS = 1000
 PEAK = 0.5
 
-Notify = Callable[[str], None]
 
-
-def run(model: str, seconds: float, repeats: int, names: list[str], notify: Notify) -> Report:
-    """Measure every contender that is installed, or those in `names`, one after another.
+def run(
+    model: str, seconds: float, repeats: int, names: list[str], notify: Callable[[str], None]
+) -> Report:
+    """Measure every baseline that is installed, or those in `names`, one after another.
 
     Parameters
     ----------
@@ -59,32 +59,32 @@ def run(model: str, seconds: float, repeats: int, names: list[str], notify: Noti
     Raises
     ------
     UserError
-        There is no such model or contender.
+        There is no such model or baseline.
     """
     find_model(model)
-    chosen = [contender for contender in CONTENDERS if _is_chosen(contender, names)]
+    chosen = [baseline for baseline in BASELINES if _is_chosen(baseline, names)]
     if not chosen:
-        known = "; ".join(contender.name for contender in CONTENDERS)
-        raise UserError(f"no contender is called {' or '.join(names)}: there are {known}")
+        known = "; ".join(baseline.name for baseline in BASELINES)
+        raise UserError(f"no baseline is called {' or '.join(names)}: there are {known}")
     present = [c for c in chosen if importlib.util.find_spec(c.module) is not None]
     with tempfile.TemporaryDirectory() as folder, _one_core():
         bench = _Bench(Path(folder), model, seconds, repeats)
         results = []
-        for contender in present:
-            notify(contender.name)
-            results.append(bench.measure(contender))
+        for baseline in present:
+            notify(baseline.name)
+            results.append(bench.measure(baseline))
     absent = [f"{c.name} ({c.distribution})" for c in chosen if c not in present]
     return Report(describe_machine(), seconds, model, results, absent)
 
 
-def _version_of(contender: Contender) -> str:
-    if contender.distribution == "gtcrn-cli":
+def _version_of(baseline: Baseline) -> str:
+    if baseline.distribution == "gtcrn-cli":
         return __version__
-    return importlib.metadata.version(contender.distribution)
+    return importlib.metadata.version(baseline.distribution)
 
 
-def _is_chosen(contender: Contender, names: list[str]) -> bool:
-    return not names or any(name.lower() in contender.name.lower() for name in names)
+def _is_chosen(baseline: Baseline, names: list[str]) -> bool:
+    return not names or any(name.lower() in baseline.name.lower() for name in names)
 
 
 class _FailedError(Exception):
@@ -98,27 +98,27 @@ class _Bench:
     seconds: float
     repeats: int
 
-    def measure(self, contender: Contender) -> Result:
+    def measure(self, baseline: Baseline) -> Measurement:
         facts: dict[str, Any] = {
-            "name": contender.name,
-            "version": _version_of(contender),
-            "latency_ms": contender.latency_ms,
-            "hop_ms": 1000 * contender.hop / contender.sample_rate,
+            "name": baseline.name,
+            "version": _version_of(baseline),
+            "latency_ms": baseline.latency_ms,
+            "hop_ms": 1000 * baseline.hop / baseline.sample_rate,
         }
         try:
-            return Result(**facts, **self._live(contender), **self._file(contender))
+            return Measurement(**facts, **self._live(baseline), **self._file(baseline))
         except (_FailedError, UserError) as error:
-            return Result(**facts, problem=str(error))
+            return Measurement(**facts, problem=str(error))
 
-    def _live(self, contender: Contender) -> dict[str, Any]:
+    def _live(self, baseline: Baseline) -> dict[str, Any]:
         out, _, _ = _run(
-            *self._worker("live", contender, self._recording(contender, SHORT_S)), str(HOPS)
+            *self._worker("live", baseline, self._recording(baseline, SHORT_S)), str(HOPS)
         )
-        return {kind: Times.of(seconds) for kind, seconds in json.loads(out).items()}
+        return {kind: HopTimes.of(seconds) for kind, seconds in json.loads(out).items()}
 
-    def _file(self, contender: Contender) -> dict[str, Any]:
-        short = [self._enhance(contender, SHORT_S) for _ in range(self.repeats)]
-        runs = [self._enhance(contender, self.seconds) for _ in range(self.repeats)]
+    def _file(self, baseline: Baseline) -> dict[str, Any]:
+        short = [self._enhance(baseline, SHORT_S) for _ in range(self.repeats)]
+        runs = [self._enhance(baseline, self.seconds) for _ in range(self.repeats)]
         elapsed = statistics.median(seconds for seconds, _ in runs)
         peaks = [peak for _, peak in runs if peak is not None]
         return {
@@ -127,25 +127,25 @@ class _Bench:
             "peak_mb": round(max(peaks), 1) if peaks else None,
         }
 
-    def _enhance(self, contender: Contender, seconds: float) -> tuple[float, float | None]:
+    def _enhance(self, baseline: Baseline, seconds: float) -> tuple[float, float | None]:
         """Seconds and peak memory of a process that enhances that much sound."""
-        source, target = self._recording(contender, seconds), str(self.folder / "enhanced.wav")
-        if contender.command is None:
-            command = [*self._worker("file", contender, source), target]
+        source, target = self._recording(baseline, seconds), str(self.folder / "enhanced.wav")
+        if baseline.command is None:
+            command = [*self._worker("file", baseline, source), target]
         else:
             command = [*COMMAND, "denoise", source, target]
-            command += ["--overwrite", "--quiet", "--model", self.model, *contender.command]
+            command += ["--overwrite", "--quiet", "--model", self.model, *baseline.command]
         _, elapsed, peak = _run(*command)
         return elapsed, peak
 
-    def _worker(self, task: str, contender: Contender, source: str) -> list[str]:
-        model = self._exported() if contender.exported else self.model
+    def _worker(self, task: str, baseline: Baseline, source: str) -> list[str]:
+        model = self._exported() if baseline.exported else self.model
         return [
             sys.executable,
             "-m",
-            "gtcrn_cli.bench.contenders",
+            "gtcrn_cli.bench.baselines",
             task,
-            contender.name,
+            baseline.name,
             model,
             source,
         ]
@@ -157,10 +157,10 @@ class _Bench:
             _run(*COMMAND, "export", str(path), "--model", self.model)
         return str(path)
 
-    def _recording(self, contender: Contender, seconds: float) -> str:
-        path = self.folder / f"{contender.sample_rate}-{contender.channels}-{seconds}.wav"
+    def _recording(self, baseline: Baseline, seconds: float) -> str:
+        path = self.folder / f"{baseline.sample_rate}-{baseline.channels}-{seconds}.wav"
         if not path.exists():
-            write_recording(path, contender.sample_rate, contender.channels, seconds)
+            write_recording(path, baseline.sample_rate, baseline.channels, seconds)
         return str(path)
 
 

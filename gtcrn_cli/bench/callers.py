@@ -11,7 +11,7 @@ from ..enhancement.engines import load_engine
 from ..enhancement.pcm import FULL_SCALE, PcmStream
 from ..markdown import table
 from ..network.checkpoint import load_model
-from .results import Times
+from .results import HopTimes
 
 BLOCK_MS = 10  # what telephony and voice agents hand around
 RATES_HZ = (8_000, 16_000, 48_000)
@@ -26,7 +26,7 @@ class Callers:
     count
         Callers, each a stream of 16-bit PCM with a state of its own.
     speed
-        Times real time of all of them together.
+        HopTimes real time of all of them together.
     push
         Of one block of one caller.
     """
@@ -34,7 +34,7 @@ class Callers:
     sample_rate: int
     count: int
     speed: float
-    push: Times
+    push: HopTimes
 
 
 def measure(model: str, count: int, seconds: float, sample_rate: int) -> Callers:
@@ -61,7 +61,7 @@ def measure(model: str, count: int, seconds: float, sample_rate: int) -> Callers
             took_s.append(time.perf_counter() - before)
     elapsed_s = time.perf_counter() - start
     speed = count * ticks * BLOCK_MS / 1000 / elapsed_s
-    return Callers(sample_rate, count, round(speed, 1), Times.of(took_s))
+    return Callers(sample_rate, count, round(speed, 1), HopTimes.of(took_s))
 
 
 def to_table(measured: list[Callers]) -> str:

@@ -12,7 +12,7 @@ SHORT_S = 5  # the file whose time shows how long it takes to start
 
 
 @dataclass(frozen=True)
-class Times:
+class HopTimes:
     """Of one hop or frame, in µs."""
 
     p50: float
@@ -20,15 +20,15 @@ class Times:
     max: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> Times:
+    def of(cls, seconds: list[float]) -> HopTimes:
         """From what each took."""
         us = np.array(seconds) * 1e6
         return cls(*(round(float(x), 1) for x in (*np.percentile(us, [50, 99]), us.max())))
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was measured of one contender.
+class Measurement:
+    """What was measured of one baseline.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Result:
     hop_ms
         How long a hop lasts.
     file_speed
-        Times real time of a whole process that reads, enhances and writes a file.
+        HopTimes real time of a whole process that reads, enhances and writes a file.
     short_file_s
         Seconds that such a process takes for 5 s of sound: mostly its start.
     peak_mb
@@ -52,8 +52,8 @@ class Result:
     version: str
     latency_ms: float | None = None
     hop_ms: float | None = None
-    network: Times | None = None
-    hop: Times | None = None
+    network: HopTimes | None = None
+    hop: HopTimes | None = None
     file_speed: float | None = None
     short_file_s: float | None = None
     peak_mb: float | None = None
@@ -61,7 +61,7 @@ class Result:
 
     @property
     def live_speed(self) -> float | None:
-        """Times real time, hop by hop."""
+        """HopTimes real time, hop by hop."""
         if self.hop is None or self.hop_ms is None:
             return None
         return 1000 * self.hop_ms / self.hop.p50
@@ -74,13 +74,13 @@ class Report:
     machine: dict[str, Any]
     seconds: float  # of sound in the file
     model: str
-    results: list[Result]
-    absent: list[str] = field(default_factory=list)  # contenders that are not installed
+    results: list[Measurement]
+    absent: list[str] = field(default_factory=list)  # baselines that are not installed
 
     def to_json(self) -> str:
         """All of it."""
         return json.dumps(asdict(self), indent=2)
 
-    def find(self, name: str) -> Result | None:
-        """The result of a contender, if it took part."""
+    def find(self, name: str) -> Measurement | None:
+        """The result of a baseline, if it took part."""
         return next((result for result in self.results if result.name == name), None)

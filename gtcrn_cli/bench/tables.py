@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import MissingExtraError, UserError
 from ..markdown import table
 from ..paths import replacing, require_free
-from .results import SHORT_S, Report, Times
+from .results import SHORT_S, HopTimes, Report
 
 CHART_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -96,7 +96,7 @@ def _footnotes(report: Report) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _times(times: Times | None) -> list[str]:
+def _times(times: HopTimes | None) -> list[str]:
     if times is None:
         return ["-"] * 3
     return [_number(value, ".0f") for value in (times.p50, times.p99, times.max)]

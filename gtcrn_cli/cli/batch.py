@@ -35,8 +35,8 @@ from .progress import in_words, progress_bar
 
 if TYPE_CHECKING:
     from ..batch import jobs
-    from ..batch.plan import Plan
-    from ..batch.run import Entry, Result
+    from ..batch.plan import BatchPlan
+    from ..batch.run import BatchResult, Entry
 
 FAILURES_SHOWN = 50
 
@@ -253,7 +253,7 @@ def _listed() -> tuple[str, ...]:
     return tuple(os.fsdecode(line) for line in lines if line)
 
 
-def _print_plan(plan: Plan, output: str) -> None:
+def _print_plan(plan: BatchPlan, output: str) -> None:
     from ..batch.storage import absolute, join
 
     for item in plan.todo:
@@ -269,7 +269,7 @@ def _print_plan(plan: Plan, output: str) -> None:
     )
 
 
-def _say(result: Result, quiet: bool) -> None:
+def _say(result: BatchResult, quiet: bool) -> None:
     """What was done, and at the end what failed."""
     if not quiet:
         done = f"{result.count('done')} enhanced"

@@ -31,7 +31,7 @@ from .options import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..evaluation.judging import Failure, Result
+    from ..evaluation.judging import Failure, TrialResult
 
 KEEP_EVERY_S = 10.0
 
@@ -117,7 +117,7 @@ def evaluate(
 
 def writer_of(
     choice: FormatChoice | None, output: Path | None
-) -> Callable[[Sequence[Result]], str]:
+) -> Callable[[Sequence[TrialResult]], str]:
     """What makes the text that is asked for, or that the output's ending tells."""
     from ..evaluation.scoring import as_csv, as_json, as_markdown
 
@@ -131,16 +131,16 @@ def writer_of(
 
 
 def _collect(
-    outcomes: Iterable[Result | Failure],
-    as_text: Callable[[Sequence[Result]], str],
+    outcomes: Iterable[TrialResult | Failure],
+    as_text: Callable[[Sequence[TrialResult]], str],
     output: Path | None,
 ) -> None:
     """Gather what comes, and write it at the end; on the way, what there is to a partial file."""
-    from ..evaluation.judging import Result
+    from ..evaluation.judging import TrialResult
     from ..paths import kept_partial_path, write_whole
 
     partial = None if output is None else kept_partial_path(output)
-    results: list[Result] = []
+    results: list[TrialResult] = []
     failures: list[Failure] = []
     kept_at, kept = time.monotonic(), False
 
@@ -154,7 +154,7 @@ def _collect(
 
     try:
         for outcome in outcomes:
-            if isinstance(outcome, Result):
+            if isinstance(outcome, TrialResult):
                 results.append(outcome)
             else:
                 failures.append(outcome)
@@ -177,8 +177,8 @@ def _collect(
 
 
 def _with_bar(
-    results: Iterator[Result | Failure], count: int, visible: bool
-) -> Iterator[Result | Failure]:
+    results: Iterator[TrialResult | Failure], count: int, visible: bool
+) -> Iterator[TrialResult | Failure]:
     from rich.console import Console
     from rich.progress import track
 

@@ -27,7 +27,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..live.views import View
+    from ..live.views import StatusView
 
 
 EXAMPLES = """
@@ -190,7 +190,7 @@ def live(
     watch(session, view, duration)
 
 
-def _view(plain: bool, as_json: bool, quiet: bool) -> View:
+def _view(plain: bool, as_json: bool, quiet: bool) -> StatusView:
     from ..live.screen import Screen
     from ..live.views import JsonLines, Plain, Silent
 

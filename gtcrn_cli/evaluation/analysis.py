@@ -12,7 +12,7 @@ from ..enhancement.stft import STFT
 from ..network.config import BINS, SAMPLE_RATE, WINDOW
 from ..signals import SILENCE_DB
 from .loudness import gated_loudness, loudness_weighting
-from .sounds import Floats, Sound
+from .sounds import FloatArray, Sound
 
 ROWS = 192  # of a picture of the spectrum, evenly spaced in mel
 FRAMES_AT_ONCE = 256  # bounds memory
@@ -37,8 +37,8 @@ class Analysis:
     """
 
     hop_s: float
-    rows_db: Floats
-    level_db: Floats
+    rows_db: FloatArray
+    level_db: FloatArray
     loudness: float
 
 
@@ -71,7 +71,7 @@ def analyze_sound(sound: Sound, highest_hz: float) -> Analysis:
     )
 
 
-def to_db(power: Floats) -> Floats:
+def to_db(power: FloatArray) -> FloatArray:
     """Ten times the logarithm, at least -120."""
     return 10 * np.log10(np.maximum(power, np.float32(SMALLEST_POWER)))
 
@@ -81,7 +81,7 @@ def mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     return 2595 * np.log10(1 + hz / 700)
 
 
-def row_weights(bins_hz: NDArray[np.float64], highest_hz: float) -> Floats:
+def row_weights(bins_hz: NDArray[np.float64], highest_hz: float) -> FloatArray:
     """How much of every bin's power is in every row of a picture: ``[ROWS, bins]``.
 
     Rows are evenly spaced in mel from 0 to `highest_hz`. A row averages the bins around its
@@ -95,7 +95,7 @@ def row_weights(bins_hz: NDArray[np.float64], highest_hz: float) -> Floats:
     return (weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
-def change_db(enhanced: Analysis, noisy: Analysis) -> tuple[Floats, Floats]:
+def change_db(enhanced: Analysis, noisy: Analysis) -> tuple[FloatArray, FloatArray]:
     """Gain of every row, ``[T, ROWS]``, and how much lower the level is, ``[T]``."""
     # Another sample rate may have another hop: take the noisy frame that is nearest in time.
     index = np.rint(np.arange(len(enhanced.level_db)) * enhanced.hop_s / noisy.hop_s).astype(int)
@@ -104,7 +104,7 @@ def change_db(enhanced: Analysis, noisy: Analysis) -> tuple[Floats, Floats]:
     return enhanced.rows_db[: len(index)] - noisy.rows_db[index], removed_db
 
 
-def fill_in_mask(gain_db: Floats, gains: Floats, highest_hz: float) -> None:
+def fill_in_mask(gain_db: FloatArray, gains: FloatArray, highest_hz: float) -> None:
     """Put the mask's own gain ``[T, 257]`` where there is one, up to 8 kHz."""
     weights = row_weights(np.arange(BINS) * SAMPLE_RATE / WINDOW, highest_hz)
     covered = weights.any(axis=1)
@@ -112,6 +112,6 @@ def fill_in_mask(gain_db: Floats, gains: Floats, highest_hz: float) -> None:
     gain_db[:, covered] = to_db(power)
 
 
-def _smooth_db(level_db: Floats) -> Floats:
+def _smooth_db(level_db: FloatArray) -> FloatArray:
     padded = np.pad(10 ** (level_db / 10), SMOOTH_FRAMES // 2, mode="edge")
     return to_db(np.convolve(padded, np.full(SMOOTH_FRAMES, 1 / SMOOTH_FRAMES), "valid"))

@@ -24,7 +24,7 @@ from .measures import dnsmos_scores, pesq_score, si_sdr_db, stoi_score
 from .recordings import to_mono
 from .sounds import (
     Enhancing,
-    Floats,
+    FloatArray,
     Section,
     Sound,
     _enhance,
@@ -83,8 +83,8 @@ class Track:
     sound: Sound
     analysis: Analysis
     figures: dict[str, float]
-    gain_db: Floats | None = None
-    removed_db: Floats | None = None
+    gain_db: FloatArray | None = None
+    removed_db: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,6 +249,6 @@ def _scores(sound: Sound, clean: Sound | None, dnsmos: bool) -> dict[str, float]
     return {name: score for name, score in scores.items() if math.isfinite(score)}
 
 
-def _mono_16k(sound: Sound) -> Floats:
+def _mono_16k(sound: Sound) -> FloatArray:
     """The first 30 s as the scores want them."""
     return to_mono(sound.samples[: round(SCORED_S * sound.sample_rate)], sound.sample_rate)

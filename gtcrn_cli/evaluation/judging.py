@@ -43,7 +43,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrialResult:
     """The scores of one trial."""
 
     name: str
@@ -107,7 +107,7 @@ def score(estimate: Mono, clean: Mono | None, noisy: Mono, with_dnsmos: bool = T
 
 def judge(
     trial: Trial, engine: Engine | None, with_dnsmos: bool, settings: Settings | None = None
-) -> Result:
+) -> TrialResult:
     """Enhance (or read what was enhanced) and score one trial.
 
     Raises
@@ -135,12 +135,12 @@ def judge(
         after.add(enhanced, clean, noisy)
     if length < SHORTEST_S * SAMPLE_RATE:
         raise UserError(f"{trial.name} is shorter than {SHORTEST_S} s")
-    return Result(trial.name, before.scores(), after.scores())
+    return TrialResult(trial.name, before.scores(), after.scores())
 
 
 # In a worker process
 
-_judge: Callable[[Trial], Result]  # of this worker
+_judge: Callable[[Trial], TrialResult]  # of this worker
 
 
 def prepare(
@@ -155,7 +155,7 @@ def prepare(
     _judge = partial(judge, engine=loaded, with_dnsmos=with_dnsmos, settings=settings)
 
 
-def attempt(trial: Trial) -> Result | Failure:
+def attempt(trial: Trial) -> TrialResult | Failure:
     """Judge in this process, where whatever goes wrong is that trial's failure."""
     try:
         return _judge(trial)

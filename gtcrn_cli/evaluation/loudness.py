@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..signals import SILENCE_DB
-from .sounds import Floats
+from .sounds import FloatArray
 
 LOUDNESS_BLOCK_S = 0.4
 
@@ -23,7 +23,7 @@ def loudness_weighting(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.square(np.abs(shelf * highpass))
 
 
-def gated_loudness(power: Floats, hop_s: float) -> float:
+def gated_loudness(power: FloatArray, hop_s: float) -> float:
     """Loudness of ITU-R BS.1770-4, equations 5-7, from the weighted power of frames ``[T]``.
 
     Parameters

@@ -21,7 +21,7 @@ from ..paths import write_whole
 from ..signals import SILENCE_DB
 from .analysis import ROWS
 from .comparison import SCORED_S, Comparison, Track, compare
-from .sounds import Floats
+from .sounds import FloatArray
 
 STEP_DB = 0.5  # a byte of the page counts these above -120 dB
 LARGEST_PAGE = 400_000_000  # bytes; Chromium holds no string of more than 2^29
@@ -132,7 +132,7 @@ def _track_data(track: Track, matching_gain: float, attenuation: float) -> dict[
     return data
 
 
-def _bytes_of_db(values: Floats) -> bytes:
+def _bytes_of_db(values: FloatArray) -> bytes:
     """One byte each: half dB above -120 dB, so up to +7.5 dB."""
     steps = np.rint((values - np.float32(SILENCE_DB)) / STEP_DB)
     return np.clip(steps, 0, 255).astype(np.uint8).tobytes()

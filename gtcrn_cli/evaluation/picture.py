@@ -14,7 +14,7 @@ from ..errors import MissingExtraError
 from ..paths import write_whole
 from .analysis import mel
 from .comparison import Comparison, Track
-from .sounds import Floats
+from .sounds import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def write_picture(comparison: Comparison, target: Path) -> None:
 
 
 def _draw_rows(
-    panel: Axes, comparison: Comparison, track: Track, values_db: Floats, look: Look
+    panel: Axes, comparison: Comparison, track: Track, values_db: FloatArray, look: Look
 ) -> None:
     """A spectrogram, or a gain."""
     length_s = len(values_db) * track.analysis.hop_s

@@ -25,7 +25,7 @@ from ..errors import MissingExtraError, UserError
 from ..markdown import table
 from ..network.checkpoint import Checkpoint
 from ..paths import refuse_url
-from .judging import Failure, Result, Trial, attempt, prepare
+from .judging import Failure, Trial, TrialResult, attempt, prepare
 from .recordings import audio_files
 
 if any(
@@ -124,7 +124,7 @@ def evaluate(
     with_dnsmos: bool = True,
     jobs: int = 1,
     settings: Settings | None = None,
-) -> Iterator[Result | Failure]:
+) -> Iterator[TrialResult | Failure]:
     """Judge many trials, in order, in `jobs` processes; results come as they are ready.
 
     What goes wrong with one trial, even the end of its process, is that trial's `Failure`.
@@ -156,7 +156,7 @@ def evaluate(
 # Tables
 
 
-def summarize(results: Sequence[Result]) -> dict[str, dict[str, Mean]]:
+def summarize(results: Sequence[TrialResult]) -> dict[str, dict[str, Mean]]:
     """Means by measure, of the noisy files and of the enhanced ones."""
     return {
         name: {
@@ -167,7 +167,7 @@ def summarize(results: Sequence[Result]) -> dict[str, dict[str, Mean]]:
     }
 
 
-def as_markdown(results: Sequence[Result]) -> str:
+def as_markdown(results: Sequence[TrialResult]) -> str:
     """The means as a table."""
     rows = [
         [name, str(means["noisy"]), str(means["enhanced"]), str(means["enhanced"].count)]
@@ -176,7 +176,7 @@ def as_markdown(results: Sequence[Result]) -> str:
     return table(["measure", "noisy", "enhanced", "files"], rows) + "\n"
 
 
-def as_csv(results: Sequence[Result]) -> str:
+def as_csv(results: Sequence[TrialResult]) -> str:
     """A line for each file: its name, then every measure, noisy and enhanced."""
     names = list(results[0].enhanced)
     buffer = io.StringIO()
@@ -188,7 +188,7 @@ def as_csv(results: Sequence[Result]) -> str:
     return buffer.getvalue()
 
 
-def as_json(results: Sequence[Result]) -> str:
+def as_json(results: Sequence[TrialResult]) -> str:
     """Files and means; what could not be measured is null."""
 
     def plain(number: float) -> float | None:

@@ -23,7 +23,7 @@ from ..network.checkpoint import Checkpoint
 from ..signals import Samples, Spectrum
 
 Role = Literal["noisy", "enhanced", "clean"]
-Floats = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 DEFAULT_DURATION_S = 120.0
 LONGEST_DURATION_S = 900.0  # a browser holds every track decoded: 0.7 GB for two of 48 kHz stereo
@@ -124,7 +124,7 @@ class _GainRecorder:
         self.checkpoint: Checkpoint = engine.checkpoint
         self._engine = engine
         self._strength = np.float32(strength)
-        self._gains: list[Floats] = []
+        self._gains: list[FloatArray] = []
 
     def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
         """See `engines.Engine`."""
@@ -133,7 +133,7 @@ class _GainRecorder:
         self._gains.append(np.sqrt(np.square(gain).mean(axis=0)))
         return mask, state
 
-    def gains(self) -> Floats:
+    def gains(self) -> FloatArray:
         """``[T, 257]``, the mean of all channels."""
         return np.concatenate(self._gains)
 

@@ -60,16 +60,16 @@ class Screen(Silent):
             print(f"gtcrn: {note}", file=sys.stderr)
 
     def show(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         assert self._live is not None
         self._live.update(picture(status, list(self._notes)), refresh=True)
 
     def note(self, text: str) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         self._notes.append(f"{time.strftime('%H:%M:%S')} {text}")
 
     def end(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         self._notes.append(summary_of(status))
 
 

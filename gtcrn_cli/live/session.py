@@ -34,7 +34,7 @@ DRAIN_S = 1.0  # at the end, the longest wait for what is still to be played
 SWITCH_S = 0.001  # a callback that needs the interpreter waits no longer than that
 
 
-class Sound(Protocol):
+class SoundSystem(Protocol):
     """Opens pairs. `soundcard.SoundCard` is the real one."""
 
     def open(self) -> Pair:
@@ -77,7 +77,7 @@ class Session:
 
     def __init__(
         self,
-        sound: Sound,
+        sound: SoundSystem,
         engine: Engine,
         settings: Settings,
         note: Note,

@@ -94,7 +94,7 @@ class Wanted:
     low_latency: bool = False
 
 
-class Pair:
+class SoundCardPair:
     """An open input and an open output, running, with a ring each.
 
     Parameters
@@ -344,13 +344,13 @@ class SoundCard:
         self._wanted = replace(wanted, output=output)
         self._endless = endless
         self._chosen: dict[Side, Device] = {}
-        self._pair: Pair | None = None
+        self._pair: SoundCardPair | None = None
         self._owner = False
         self._watcher: pulse.Watcher | None = None
         self._defaults: DefaultWatcher | None = None
         self._portaudio_used = self._served = False
 
-    def open(self) -> Pair:
+    def open(self) -> SoundCardPair:
         """Open both devices.
 
         Raises
@@ -376,7 +376,7 @@ class SoundCard:
             )
         if self._wanted.follow_default and not listed and self._defaults is None:
             self._defaults = DefaultWatcher()
-        pair = Pair(source, sink, self._wanted)
+        pair = SoundCardPair(source, sink, self._wanted)
         self._chosen = {"input": source, "output": sink}
         self._pair = pair
         if self._watcher is not None and self._watcher.latest is not None:

@@ -73,7 +73,7 @@ class Counters:
         return Counters(**{name: mine[name] - theirs[name] for name in mine})
 
 
-class Times:
+class FrameTimes:
     """How long the last frames took.
 
     Attributes

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .status import Status
 
 
-class View(Protocol):
+class StatusView(Protocol):
     """A way to show how a session goes. Used as a context."""
 
     period_s: float  # between two calls of show
@@ -29,7 +29,7 @@ class View(Protocol):
         """The last one: how it went."""
         ...
 
-    def __enter__(self) -> View: ...
+    def __enter__(self) -> StatusView: ...
 
     def __exit__(self, *error: object) -> None: ...
 
@@ -40,31 +40,31 @@ class Silent(AbstractContextManager["Silent"]):
     period_s = 1.0
 
     def show(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
 
     def note(self, text: str) -> None:
-        """See `View`."""
+        """See `StatusView`."""
 
     def end(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
 
     def __exit__(self, *error: object) -> None:
-        """See `View`."""
+        """See `StatusView`."""
 
 
 class Plain(Silent):
     """A line a second on stdout, for logs; notes on stderr."""
 
     def show(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         print(line_of(status), flush=True)
 
     def note(self, text: str) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         print(f"gtcrn: {text}", file=sys.stderr, flush=True)
 
     def end(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         print(f"gtcrn: {summary_of(status)}", file=sys.stderr)
 
 
@@ -72,15 +72,15 @@ class JsonLines(Silent):
     """The same as JSON objects, a line each, notes among them."""
 
     def show(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         self._print("status", status.to_dict())
 
     def note(self, text: str) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         self._print("note", {"text": text})
 
     def end(self, status: Status) -> None:
-        """See `View`."""
+        """See `StatusView`."""
         self._print("end", status.to_dict())
 
     def _print(self, event: str, facts: dict[str, Any]) -> None:

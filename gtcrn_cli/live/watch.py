@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from .keys import Keys, pressed_keys
-from .views import View
+from .views import StatusView
 
 if TYPE_CHECKING:
     from .session import Session
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STRENGTH_STEP = 0.05
 
 
-def watch(session: Session, view: View, duration_s: float | None = None) -> None:
+def watch(session: Session, view: StatusView, duration_s: float | None = None) -> None:
     """Run a session, and show it, until the user or a signal ends it or the time is up.
 
     However it ends, and be it that the terminal is closed or the user logs out, the session is
@@ -69,7 +69,7 @@ def _signals() -> list[signal.Signals]:
 
 def _follow(
     session: Session,
-    view: View,
+    view: StatusView,
     keys: Keys,
     stopped: threading.Event,
     duration_s: float | None,

@@ -15,7 +15,7 @@ from .fades import Mute, Splicer
 from .recording import Note, Recording
 from .regulator import Regulator
 from .ring import Player, Ring
-from .status import Controls, Counters, Meter, Times
+from .status import Controls, Counters, FrameTimes, Meter
 
 SPLICE_S = 0.005  # cross-fade where input was dropped
 START_S = 3.0  # devices start in bursts and pauses: what that costs is not counted as a fault
@@ -26,7 +26,7 @@ def _nobody(text: str) -> None:
 
 
 class Pair(Protocol):
-    """An open input and output. `soundcard.Pair` is the real one."""
+    """An open input and output. `soundcard.SoundCardPair` is the real one."""
 
     input: Ring
     most_input: int
@@ -120,7 +120,7 @@ class Worker:
         self._splicer = Splicer(int(SPLICE_S * pair.sample_rate), enhancer.channels)
         self._mute = Mute()
         self._overruns = self._dropped = self._late = 0
-        self.times = Times()
+        self.times = FrameTimes()
         self._opened_s = pair.now()
         self._before: Counters | None = None  # what was counted while the devices started
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gtcrn_cli.batch import plan
 from gtcrn_cli.batch.manifest import Manifest, Record
-from gtcrn_cli.batch.plan import Order, Plan, Selection, make_plan
+from gtcrn_cli.batch.plan import BatchPlan, Order, Selection, make_plan
 from gtcrn_cli.errors import UserError
 
 
@@ -23,14 +23,14 @@ def touch(root: Path, *paths: str) -> Path:
     return root
 
 
-def planned(source: Path | tuple[str, ...], output: Path, **options) -> Plan:
+def planned(source: Path | tuple[str, ...], output: Path, **options) -> BatchPlan:
     if isinstance(source, Path):
         source = str(source)
     with Manifest(output / ".manifest") as manifest:
         return make_plan(Order(source, str(output), **options), "digest", manifest)
 
 
-def targets(plan: Plan) -> dict[str, str]:
+def targets(plan: BatchPlan) -> dict[str, str]:
     return {item.source: item.target for item in plan.todo}
 
 
@@ -135,7 +135,7 @@ def test_the_largest_begins(tmp_path: Path):
     assert order == ["c.opus", "b.wav", "a.wav"]
 
 
-def record(plan_: Plan, target: str) -> Record:
+def record(plan_: BatchPlan, target: str) -> Record:
     item = next(item for item in plan_.todo if item.target == target)
     return Record(target, item.source, item.size, item.stamp, plan_.options, 1, {})
 

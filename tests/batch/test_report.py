@@ -15,7 +15,7 @@ from gtcrn_cli import __version__
 from gtcrn_cli.batch.jobs import Model
 from gtcrn_cli.batch.plan import Order
 from gtcrn_cli.batch.report import require_report, rows_of, write_report
-from gtcrn_cli.batch.run import Entry, Result
+from gtcrn_cli.batch.run import BatchResult, Entry
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.pipeline import Summary
 from gtcrn_cli.errors import UserError
@@ -30,7 +30,7 @@ def done(name: str, level_in_db: float = -20, level_out_db: float = -22, **facts
 
 
 @pytest.fixture
-def result(shipped: Checkpoint) -> Result:
+def result(shipped: Checkpoint) -> BatchResult:
     entries = [
         done("good.wav"),
         done("silent.wav", -120, -120),
@@ -43,10 +43,10 @@ def result(shipped: Checkpoint) -> Result:
         Entry("/in/notes.txt", None, "skipped", "no sound file, by its name"),
         replace(done("old.wav"), status="unchanged"),
     ]
-    return Result(Order("/in", "/out"), Model(shipped), entries, elapsed_s=2.0)
+    return BatchResult(Order("/in", "/out"), Model(shipped), entries, elapsed_s=2.0)
 
 
-def test_what_needs_a_look(result: Result):
+def test_what_needs_a_look(result: BatchResult):
     look = {Path(row.entry.input).name: "; ".join(row.look) for row in rows_of(result)}
     assert look == {
         "bad<b>.wav": "failed",
@@ -62,14 +62,14 @@ def test_what_needs_a_look(result: Result):
     }
 
 
-def test_only_the_most_removed_need_a_look(result: Result):
+def test_only_the_most_removed_need_a_look(result: BatchResult):
     result.entries = [done(f"{i:03d}.wav", -20, -30 - i / 10) for i in range(100)]
     assert [row.entry.input for row in rows_of(result) if row.look] == [
         f"/in/{i:03d}.wav" for i in range(90, 100)
     ]
 
 
-def test_json(result: Result, tmp_path: Path):
+def test_json(result: BatchResult, tmp_path: Path):
     write_report(result, tmp_path / "r.json")
     facts = json.loads((tmp_path / "r.json").read_text())
     assert facts["counts"] == {"done": 7, "unchanged": 1, "failed": 1, "skipped": 1}
@@ -83,7 +83,7 @@ def test_json(result: Result, tmp_path: Path):
     assert files["/in/bad<b>.wav"]["trace"].startswith("Traceback")
 
 
-def test_csv(result: Result, tmp_path: Path):
+def test_csv(result: BatchResult, tmp_path: Path):
     write_report(result, tmp_path / "r.csv")
     with (tmp_path / "r.csv").open(newline="") as file:
         rows = {row["input"]: row for row in csv.DictReader(file)}
@@ -93,7 +93,7 @@ def test_csv(result: Result, tmp_path: Path):
     assert rows["/in/bad<b>.wav"]["reason"] == "cannot read it"
 
 
-def test_html(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_html(result: BatchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = []
 
     def comparison_page(noisy: Path, enhanced: list[Path], target: Path) -> None:
@@ -120,7 +120,7 @@ def test_html(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("taken", ["r_files", "the input", "the output"])
 def test_a_folder_that_no_report_made_is_left_alone(
-    taken: str, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    taken: str, result: BatchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Browsers call what they save with a page NAME_files, too."""
     monkeypatch.setattr(report, "comparison_page", lambda noisy, enhanced, page: page.touch())
@@ -143,7 +143,7 @@ def test_a_folder_that_no_report_made_is_left_alone(
 
 
 def test_an_earlier_report_makes_way_and_what_else_is_in_its_folder_stays(
-    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: BatchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(report, "comparison_page", lambda noisy, enhanced, page: page.touch())
     assert write_report(result, tmp_path / "r.html") == []
@@ -157,7 +157,7 @@ def test_an_earlier_report_makes_way_and_what_else_is_in_its_folder_stays(
 
 
 @pytest.mark.parametrize("name", ["meta.csv", "meta.json", "meta.html"])
-def test_a_file_that_is_no_report_is_not_replaced(name: str, result: Result, tmp_path: Path):
+def test_a_file_that_is_no_report_is_not_replaced(name: str, result: BatchResult, tmp_path: Path):
     path = tmp_path / name
     path.write_text("who,when\n")
     with pytest.raises(UserError, match=r"is no report of a batch.*--overwrite"):
@@ -182,7 +182,7 @@ def test_reports_of_earlier_versions_are_replaced(begin: str, tmp_path: Path):
     require_report(path)
 
 
-def test_a_report_replaces_an_earlier_one_whole_or_not_at_all(result: Result, tmp_path: Path):
+def test_a_report_replaces_an_earlier_one_whole_or_not_at_all(result: BatchResult, tmp_path: Path):
     (tmp_path / "r.json").write_text("old")
     write_report(result, tmp_path / "r.json")
     assert [path.name for path in tmp_path.iterdir()] == ["r.json"]
@@ -196,7 +196,7 @@ def test_a_report_that_cannot_be_is_refused_before(name: str, tmp_path: Path):
         require_report(tmp_path / name)
 
 
-def test_the_page_says_how_it_was_made_and_repeats_no_root(result: Result, tmp_path: Path):
+def test_the_page_says_how_it_was_made_and_repeats_no_root(result: BatchResult, tmp_path: Path):
     order = Order(
         ("/in/good.wav", "/in/deep/cut.wav"), "/out", settings=Settings(0.75, linked=True)
     )

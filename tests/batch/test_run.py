@@ -26,7 +26,7 @@ from support.waiting import wait_for
 from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Workers
 from gtcrn_cli.batch.manifest import FILE_NAME
 from gtcrn_cli.batch.plan import Order
-from gtcrn_cli.batch.run import Result, run_batch
+from gtcrn_cli.batch.run import BatchResult, run_batch
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
@@ -75,7 +75,7 @@ def digests(root: Path) -> dict[str, str]:
     }
 
 
-def statuses(result: Result) -> dict[str, str]:
+def statuses(result: BatchResult) -> dict[str, str]:
     return {Path(entry.input).name: entry.status for entry in result.entries}
 
 

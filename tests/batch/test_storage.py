@@ -11,7 +11,7 @@ import pytest
 
 from gtcrn_cli.batch.storage import (
     Found,
-    Passed,
+    Skipped,
     absolute,
     delivered,
     fetched,
@@ -56,7 +56,7 @@ def test_links_to_files_count_and_links_to_folders_do_not(tmp_path: Path):
     (tmp_path / "dead.wav").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.wav")
     assert names(str(tmp_path)) == {"folder/x.wav", "link.wav"}
-    passed = {f.path: f.reason for f in list_files(str(tmp_path)) if isinstance(f, Passed)}
+    passed = {f.path: f.reason for f in list_files(str(tmp_path)) if isinstance(f, Skipped)}
     assert passed == {
         "folder/up": "a link to a folder",
         "dead.wav": "a link to nothing",
@@ -98,7 +98,7 @@ def test_a_missing_root_is_one_line(root: str):
 def test_what_cannot_be_looked_up_has_a_reason(tmp_path: Path, memory):
     for location in (str(tmp_path / "missing"), str(tmp_path), "memory://no"):
         passed = look_up(location)
-        assert isinstance(passed, Passed)
+        assert isinstance(passed, Skipped)
         assert passed.trouble
 
 

@@ -12,20 +12,22 @@ import soundfile
 from typer.testing import CliRunner
 
 from gtcrn_cli.bench import benchmark, tables
-from gtcrn_cli.bench.contenders import CONTENDERS
-from gtcrn_cli.bench.results import Report, Result, Times
+from gtcrn_cli.bench.baselines import BASELINES
+from gtcrn_cli.bench.results import HopTimes, Measurement, Report
 from gtcrn_cli.cli import app
 from gtcrn_cli.errors import MissingExtraError, UserError
 
-OURS = Result("gtcrn native", "1.0", 32.0, 16.0, Times(30, 40, 50), Times(80, 90, 99), 300, 0.4, 90)
-THEIRS = Result("other", "2.0", 40.0, 10.0, None, Times(1000, 1100, 1200), 12.0, 0.9, 80)
-BROKEN = Result("third", "3.0", problem="its weights are missing")
+OURS = Measurement(
+    "gtcrn native", "1.0", 32.0, 16.0, HopTimes(30, 40, 50), HopTimes(80, 90, 99), 300, 0.4, 90
+)
+THEIRS = Measurement("other", "2.0", 40.0, 10.0, None, HopTimes(1000, 1100, 1200), 12.0, 0.9, 80)
+BROKEN = Measurement("third", "3.0", problem="its weights are missing")
 REPORT = Report({"cpu": "a CPU"}, 60, "gtcrn", [OURS, THEIRS, BROKEN], ["fourth (fourth-package)"])
 
 
 def test_times_of_seconds() -> None:
-    times = Times.of([1e-6 * n for n in range(1, 102)])
-    assert times == Times(51.0, 100.0, 101.0)
+    times = HopTimes.of([1e-6 * n for n in range(1, 102)])
+    assert times == HopTimes(51.0, 100.0, 101.0)
 
 
 def test_table() -> None:
@@ -79,21 +81,21 @@ def test_recording(tmp_path: Path, sample_rate: int, channels: int) -> None:
 
 
 def test_names_are_different() -> None:
-    assert len({contender.name for contender in CONTENDERS}) == len(CONTENDERS)
+    assert len({baseline.name for baseline in BASELINES}) == len(BASELINES)
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(UserError, match="no contender is called nobody: there are gtcrn native; "):
+    with pytest.raises(UserError, match="no baseline is called nobody: there are gtcrn native; "):
         benchmark.run("gtcrn", 1, 1, ["nobody"], print)
 
 
 @pytest.mark.slow
 def test_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two are measured: the native engine, and one that does not start."""
-    native = CONTENDERS[0]
+    native = BASELINES[0]
     broken = replace(native, name="native but unknown", command=None)
     missing = replace(native, name="native elsewhere", module="no_such_module")
-    monkeypatch.setattr(benchmark, "CONTENDERS", [native, broken, missing])
+    monkeypatch.setattr(benchmark, "BASELINES", [native, broken, missing])
     result = CliRunner().invoke(
         app, ["bench", "--only", "native", "--seconds", "1", "--repeats", "1", "--json"]
     )

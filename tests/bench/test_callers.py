@@ -7,7 +7,7 @@ import json
 from typer.testing import CliRunner
 
 from gtcrn_cli.bench.callers import RATES_HZ, Callers, to_table
-from gtcrn_cli.bench.results import Times
+from gtcrn_cli.bench.results import HopTimes
 from gtcrn_cli.cli import app
 
 
@@ -23,5 +23,5 @@ def test_it_measures_every_rate():
 
 
 def test_the_table():
-    text = to_table([Callers(16_000, 100, 321.4, Times(12.3, 45.6, 78.9))])
+    text = to_table([Callers(16_000, 100, 321.4, HopTimes(12.3, 45.6, 78.9))])
     assert text.splitlines()[-1] == "| 100 | 16,000 | 321 | 12 | 46 | 79 |"

@@ -24,7 +24,7 @@ from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.evaluation import judging, measures, recordings
 from gtcrn_cli.evaluation import scoring as evaluation
-from gtcrn_cli.evaluation.judging import Result, Trial, judge, score
+from gtcrn_cli.evaluation.judging import Trial, TrialResult, judge, score
 from gtcrn_cli.evaluation.scoring import Failure, Mean, find_trials
 from gtcrn_cli.network.importing import import_model
 
@@ -200,7 +200,7 @@ def test_a_worker_that_dies_takes_one_file_with_it(folders: Path, monkeypatch: p
     monkeypatch.syspath_prepend(package.parent)  # which workers take over
     trials = find_trials(folders / "noisy", folders / "clean", folders / "noisy")
     outcomes = list(evaluation.evaluate(trials[::-1], None, with_dnsmos=False))
-    assert [type(outcome) for outcome in outcomes] == [Failure, Result]
+    assert [type(outcome) for outcome in outcomes] == [Failure, TrialResult]
     assert "died" in outcomes[0].reason
     assert outcomes[1].noisy["WB-PESQ"] == 2.5
 
@@ -232,7 +232,7 @@ def test_blocks_give_what_the_whole_gives(tmp_path: Path, noisy: np.ndarray):
 
 
 def test_the_ending_tells_the_format_and_an_option_overrules_it():
-    results = [Result("a", {"STOI": 0.5}, {"STOI": 0.75})]
+    results = [TrialResult("a", {"STOI": 0.5}, {"STOI": 0.75})]
     for choice, name, begin in (
         (None, None, "| measure"),
         (None, "scores.md", "| measure"),
@@ -255,8 +255,8 @@ def test_names_that_cannot_be_told_apart_are_refused(folders: Path):
 
 def test_markdown_has_a_row_for_each_measure():
     results = [
-        Result("a", {"STOI": 0.5}, {"STOI": 0.75}),
-        Result("b", {"STOI": 0.7}, {"STOI": 0.85}),
+        TrialResult("a", {"STOI": 0.5}, {"STOI": 0.75}),
+        TrialResult("b", {"STOI": 0.7}, {"STOI": 0.85}),
     ]
     assert "| STOI | 0.600 ± 1.271 | 0.800 ± 0.635 | 2 |" in evaluation.as_markdown(results)
 

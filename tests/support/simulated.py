@@ -121,7 +121,7 @@ class SimulatedPair:
 
 
 class SimulatedSound:
-    """See `live.Sound`: opens one pair after another, and fails where there is None."""
+    """See `session.SoundSystem`: opens one pair after another, and fails where there is None."""
 
     def __init__(self, *pairs: SimulatedPair | None) -> None:
         self.left = list(pairs)

