@@ -21,6 +21,7 @@ import soundfile
 import torch
 from support.places import REFERENCE
 from support.sound import agreement_db, si_sdr_db
+from support.waiting import wait_for
 
 from gtcrn_cli import __version__
 from gtcrn_cli.cli import main
@@ -327,11 +328,7 @@ def test_an_interrupted_run_leaves_nothing(noisy_path: Path, tmp_path: Path, how
     assert process.stdin is not None and process.stderr is not None
     process.stdin.write(noisy_path.read_bytes()[:-100])
     process.stdin.flush()
-    deadline = time.monotonic() + 60
-    while not any((tmp_path / "out").iterdir()):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_for(lambda: any(p.stat().st_size > 1000 for p in (tmp_path / "out").iterdir()), 60)
     process.send_signal(how)
     assert process.wait(30) == 128 + how
     assert b"Traceback" not in process.stderr.read()

@@ -7,12 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support.batches import sparse_recording
 from support.places import PROJECT
+from support.waiting import wait_for
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app
@@ -82,10 +82,7 @@ def test_a_signal_ends_a_command_with_one_line_and_no_half_output(
         stderr=subprocess.PIPE,
         text=True,
     )
-    end = time.monotonic() + 60
-    while not any(tmp_path.rglob(".*.part")):
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.01)
+    wait_for(lambda: any(part.stat().st_size > 1000 for part in tmp_path.rglob(".*.part")), 60)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number

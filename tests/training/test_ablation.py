@@ -14,20 +14,28 @@ from support.models import untrained
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app
-from gtcrn_cli.cli.train import _config as named
 from gtcrn_cli.errors import UserError
+from gtcrn_cli.native.machine_code import load_kernel
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.model import build_network
-from gtcrn_cli.training import ablation
+from gtcrn_cli.training import ablation, loop
 from gtcrn_cli.training.ablation import gradient_norms, score, time_frames
 from gtcrn_cli.training.corpora import rehearsal
 
 NAMES = ["none", "hybrid+dense+input+compress=4+bfloat16"]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For what is decoded once; not the user's."""
+    load_kernel()  # from where it is kept
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_timing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(ablation, "TIMED_FRAMES", {"native": 3, "torch": 2})
     monkeypatch.setattr(ablation, "TIMED_ROUNDS", 2)
 
@@ -111,11 +119,19 @@ def test_another_plan_needs_another_folder(tmp_path: Path) -> None:
     assert "another folder" in str(result.exception)
 
 
-def test_train_takes_the_same_names() -> None:
-    assert named("hybrid+dense") == GTCRNConfig("hybrid", dense=True)
-    assert named('{"fusion": "hybrid", "dense": true}') == named("hybrid+dense")
-    with pytest.raises(UserError, match="unknown fusion 'sum'"):
-        named("sum")
+def test_train_takes_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[GTCRNConfig] = []
+    monkeypatch.setattr(loop, "train", lambda *_, config, **__: trained.append(config))
+
+    def run_train(name: str) -> Result:
+        folders = ("--speech", str(rehearsal("speech")), "--noise", str(rehearsal("noise")))
+        return CliRunner().invoke(app, ["train", str(tmp_path), *folders, "--config", name])
+
+    for name in ("hybrid+dense", '{"fusion": "hybrid", "dense": true}'):
+        assert run_train(name).exit_code == 0
+    assert trained == [GTCRNConfig("hybrid", dense=True)] * 2
+    refused = run_train("sum").exception
+    assert isinstance(refused, UserError) and "unknown fusion 'sum'" in str(refused)
 
 
 def test_gradient_norms_are_those_of_the_encoder_levels() -> None:
