@@ -133,7 +133,9 @@ def _running(kind: type[SoundServer]) -> Iterator[SoundServer]:
         server.close()
 
 
-@pytest.fixture(scope="session", params=SERVERS, ids=lambda kind: kind.name)
+@pytest.fixture(
+    scope="module", params=SERVERS, ids=lambda kind: kind.name
+)  # idle ones take time, too
 def _sound_server(request: pytest.FixtureRequest) -> Iterator[SoundServer]:
     yield from _running(request.param)
 

@@ -9,7 +9,7 @@ import pytest
 from support.browser import TAP, Page, start_browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     driver = start_browser()
     yield driver
