@@ -13,28 +13,52 @@ from .train import Microphones, Rooms, load_corpora, require_torch
 
 def ablate(
     folder: Annotated[
-        Path, typer.Argument(help="For the runs and the results; what was stopped goes on.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="The folder for the trainings and the results. One that was stopped goes on.",
+        ),
     ],
-    speech: Annotated[Path, typer.Option(help="Clean speech: a folder, or a .tsv index of clips.")],
-    noise: Annotated[Path, typer.Option(help="Noise: a folder, or a .tsv index of clips.")],
+    speech: Annotated[
+        Path, typer.Option(metavar="PATH", help="Clean speech: a folder, or a .tsv index of clips.")
+    ],
+    noise: Annotated[
+        Path, typer.Option(metavar="PATH", help="Noise: a folder, or a .tsv index of clips.")
+    ],
     rooms: Rooms = None,
     microphones: Microphones = None,
     config: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A network to train, such as hybrid+dense; again for the next one.",
+            help="A network to train, such as hybrid+dense; may be given again.",
             show_default="eleven that differ from 'add' in one thing",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Steps of each run.")] = 2000,
-    batch_s: Annotated[float, typer.Option(min=2, help="Seconds of audio in a step.")] = 16.0,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps in which the rate rises.")] = 50,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each network.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 1,
-    examples: Annotated[int, typer.Option(min=1, help="Held-out examples to score.")] = 100,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that compute.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that mix.")] = 1,
+    steps: Annotated[int, typer.Option(min=2, metavar="N", help="Steps of each run.")] = 2000,
+    batch_s: Annotated[
+        float, typer.Option(min=2, metavar="S", help="Seconds of audio in a step.")
+    ] = 16.0,
+    warmup: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Steps in which the learning rate rises to its peak."
+        ),
+    ] = 50,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Runs of each network.")] = 3,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Seed of the first run; the others count on from it."
+        ),
+    ] = 1,
+    examples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Held-out examples to score.")
+    ] = 100,
+    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads that compute.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Processes that mix examples.")
+    ] = 1,
 ) -> None:
     """Train networks on the same data and budget, and compare quality and cost.
 

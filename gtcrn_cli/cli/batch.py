@@ -78,27 +78,29 @@ def batch(
         typer.Option(
             metavar="GLOB",
             show_default="all sound files",
-            help="Only files like this, even if their names are no sound files'; repeatable.",
+            help="Only files that match, whatever their ending; may be given again.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="No files or folders like this; repeatable."),
+        typer.Option(metavar="GLOB", help="No files or folders that match; may be given again."),
     ] = None,
     hidden: Annotated[
         bool,
-        typer.Option("--hidden", help="Also files and folders that begin with a dot."),
+        typer.Option("--hidden", help="Include files and folders whose names begin with a dot."),
     ] = False,
     skip_existing: Annotated[
         bool,
         typer.Option(
-            help="Leave what an earlier run made from the same input with the same options."
+            help="Leave alone what an earlier run made from the same input with the same options."
         ),
     ] = True,
     suffix: Annotated[
         str,
         typer.Option(
-            help="Put this at the end of every name, before its ending.", show_default="none"
+            metavar="TEXT",
+            help="Put this at the end of every name, before its ending.",
+            show_default="none",
         ),
     ] = "",
     format_name: Annotated[
@@ -106,14 +108,17 @@ def batch(
         typer.Option(
             "--format",
             show_default="each as it is",
-            help="Container for all: wav, flac, ogg, opus, mp3, m4a, ...",
+            metavar="NAME",
+            help="The format of all outputs: wav, flac, ogg, opus, mp3, m4a, ...",
         ),
     ] = None,
     subtype: Subtype = None,
     bitrate: Bitrate = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace files that no batch made, too."),
+        typer.Option(
+            "--overwrite", help="Replace files that exist, also those that no batch made."
+        ),
     ] = False,
     allow_truncated: AllowTruncated = False,
     report: Annotated[
@@ -121,18 +126,25 @@ def batch(
         typer.Option(
             metavar="FILE",
             help="Write what was done and which files need a look: .json, .csv or .html (with "
-            "pages to listen and compare, in FILE_files), or - for JSON on stdout; repeatable. "
-            "It replaces an earlier one.",
+            "pages to listen and compare, in FILE_files), or - for JSON on stdout. An earlier "
+            "report is replaced. May be given again.",
         ),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(show_default="in OUT", help="Where to keep what is done."),
+        typer.Option(
+            metavar="FILE", show_default="in OUT", help="Where to keep the list of what is done."
+        ),
     ] = None,
     job_count: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", min=1, show_default="one for each core", help="Files at the same time."
+            "--jobs",
+            "-j",
+            min=1,
+            metavar="N",
+            show_default="one for each core",
+            help="How many files are worked on at the same time.",
         ),
     ] = None,
     cluster: Annotated[
@@ -148,7 +160,7 @@ def batch(
     ] = False,
     allow_empty: Annotated[
         bool,
-        typer.Option("--allow-empty", help="Having nothing to do is no failure (exit code 0)."),
+        typer.Option("--allow-empty", help="Exit with code 0 where there is nothing to do."),
     ] = False,
     fail_fast: Annotated[
         bool,
@@ -156,7 +168,9 @@ def batch(
     ] = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print a JSON object a line for every file, as it is done."),
+        typer.Option(
+            "--json", help="Print a line for every file as soon as it is done, each a JSON object."
+        ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:

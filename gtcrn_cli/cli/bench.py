@@ -23,20 +23,26 @@ def bench(
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=1, help="Length of the file that is enhanced.")
+        float, typer.Option(min=1, metavar="S", help="Length of the file that is enhanced.")
     ] = 60,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs for each file; medians count.")] = 3,
+    repeats: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Runs for each file; the table has their medians."),
+    ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     chart: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Draw bars, too: .png, .svg or .pdf."),
+        typer.Option(
+            "--plot", metavar="FILE", help="Draw the figures as bars: .png, .svg or .pdf."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     callers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Measure this instead: so many calls at once on one core, in blocks of 10 ms; "
+            metavar="N",
+            help="Measure instead how one core carries so many calls at once, in blocks of 10 ms; "
             "each lasts --seconds.",
             show_default="no",
         ),

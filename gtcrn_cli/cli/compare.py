@@ -45,7 +45,7 @@ def compare(
         list[Path] | None,
         typer.Argument(
             metavar="ENHANCED",
-            help="What was made of it; without any, gtcrn enhances it now.",
+            help="What was made of it by any tool; without any, gtcrn enhances it now.",
             show_default=False,
         ),
     ] = None,
@@ -60,28 +60,31 @@ def compare(
         ),
     ] = None,
     png: Annotated[
-        bool, typer.Option("--png", help="A picture instead of a page (extra 'report').")
+        bool, typer.Option("--png", help="Make a picture instead of a page (extra 'report').")
     ] = False,
     overwrite: Overwrite = False,
     clean: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The recording without its noise: plays too, and gives SI-SDR, PESQ and STOI.",
+            help="The recording without its noise. It can be played, too; SI-SDR, PESQ and STOI "
+            "are measured against it.",
             show_default=False,
         ),
     ] = None,
     start: Annotated[
         float,
-        typer.Option(min=0, metavar="S", help="Begin here."),
+        typer.Option(min=0, metavar="S", help="Begin after so many seconds."),
     ] = 0,
     duration: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Show so much, up to 900.", show_default="up to 120"),
+        typer.Option(
+            metavar="S", help="Show so many seconds, up to 900.", show_default="up to 120"
+        ),
     ] = None,
     dnsmos: Annotated[
         bool,
-        typer.Option(help="Rate with DNSMOS where it is installed."),
+        typer.Option(help="Measure DNSMOS where it is installed."),
     ] = True,
     preset: Annotated[
         list[PresetChoice] | None,

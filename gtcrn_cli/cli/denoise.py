@@ -72,7 +72,8 @@ def denoise(
         typer.Option(
             "--format",
             show_default="by the file name",
-            help="Container: wav, flac, ogg, opus, mp3, aiff, caf, ...",
+            metavar="NAME",
+            help="The output's format: wav, flac, ogg, opus, mp3, aiff, caf, ...",
         ),
     ] = None,
     subtype: Subtype = None,
@@ -83,7 +84,8 @@ def denoise(
         str | None,
         typer.Option(
             metavar="ENC:RATE:CHANNELS",
-            help="The input is headerless PCM, like s16le:48000:2; so is what goes to stdout.",
+            help="The input is PCM without a header, for example s16le:48000:2. So is the "
+            "output, if it goes to stdout.",
         ),
     ] = None,
     as_json: Annotated[
@@ -96,8 +98,9 @@ def denoise(
         int | None,
         typer.Option(
             min=1,
+            metavar="N",
             show_default="one for each core",
-            help="How many read, enhance channels and write at the same time.",
+            help="Threads that read, enhance the channels and write at the same time.",
         ),
     ] = None,
     quiet: Quiet = False,

@@ -31,8 +31,8 @@ def doctor(
         bool,
         typer.Option(
             "--loopback",
-            help="Measure the delay with clicks: of all of gtcrn live between virtual devices, "
-            "or with --input and --output over your cable or through the air.",
+            help="Measure the delay with clicks: that of the whole of 'gtcrn live' between virtual "
+            "devices, or, with --input and --output, over your cable or through the air.",
         ),
     ] = False,
     low_latency: Annotated[
@@ -51,8 +51,8 @@ def doctor(
         bool,
         typer.Option(
             "--precompile",
-            help="Only compile the network for this CPU and keep it, so that nothing does so "
-            "later: for images of containers, and jobs without a home ($XDG_CACHE_HOME/gtcrn).",
+            help="Compile the network for this CPU now, into $XDG_CACHE_HOME/gtcrn, and do nothing "
+            "else: for container images, and for jobs without a home.",
         ),
     ] = False,
     model: Model = "gtcrn",
@@ -60,7 +60,7 @@ def doctor(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Examine what 'gtcrn live' needs: PortAudio, devices and their rates, speed, latency."""
+    """Check what 'gtcrn live' needs: PortAudio, devices and their rates, speed, latency."""
     if virtual_mic is not None:
         _set_up(virtual_mic)
         return

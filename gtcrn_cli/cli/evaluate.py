@@ -47,16 +47,24 @@ class FormatChoice(str, Enum):
 def evaluate(
     context: typer.Context,
     noisy: Annotated[
-        Path, typer.Argument(help="Noisy speech: a file or a folder.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="NOISY", help="Noisy speech: a file or a folder.", show_default=False
+        ),
     ],
     clean: Annotated[
         Path | None,
-        typer.Argument(help="The clean originals, by the same names.", show_default="DNSMOS only"),
+        typer.Argument(
+            metavar="CLEAN",
+            help="The clean originals, under the same names.",
+            show_default="none: DNSMOS only",
+        ),
     ] = None,
     enhanced: Annotated[
         Path | None,
         typer.Option(
-            help="Judge these outputs of any tool, by the same names.",
+            metavar="PATH",
+            help="Judge these outputs of any tool, under the same names.",
             show_default="what --model makes of NOISY",
         ),
     ] = None,
@@ -67,21 +75,27 @@ def evaluate(
     channels: Channels = ChannelsChoice.independent,
     model: Model = "gtcrn",
     engine: EngineName = "native",
-    dnsmos: Annotated[bool, typer.Option(help="Also DNSMOS, which takes longest.")] = True,
+    dnsmos: Annotated[bool, typer.Option(help="Measure DNSMOS, too, which takes longest.")] = True,
     format_name: Annotated[
         FormatChoice | None,
         typer.Option(
             "--format",
             show_default="by the ending of OUTPUT: .md, .csv or .json; markdown on stdout",
-            help="Markdown has the means; csv and json have every file.",
+            help="Markdown has the means; CSV and JSON have every file.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write there.", show_default="stdout")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the scores there.", show_default="stdout"
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.")
+    ] = False,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=0, help="Processes; 0 is one for each core.")
+        int,
+        typer.Option("--jobs", "-j", min=0, metavar="N", help="Processes; 0 is one for each core."),
     ] = 0,
     quiet: Quiet = False,
 ) -> None:

@@ -47,14 +47,16 @@ def live(
     virtual_mic: Annotated[
         bool,
         typer.Option(
-            "--virtual-mic", help="Play into a virtual microphone, made for the time (Linux)."
+            "--virtual-mic",
+            help="Play into a virtual microphone, which is there while this runs (Linux).",
         ),
     ] = False,
     follow_default: Annotated[
         bool,
         typer.Option(
             "--follow-default",
-            help="Move along when the system's default device changes; else it waits for its own.",
+            help="Change devices when the system's default changes. Without this, live stays with "
+            "those that it began with, and waits for them if they go.",
         ),
     ] = False,
     rate: Annotated[
@@ -80,7 +82,8 @@ def live(
     low_latency: Annotated[
         bool,
         typer.Option(
-            "--low-latency", help="The least delay the devices allow; a busy machine has gaps."
+            "--low-latency",
+            help="Work with the least delay that the devices allow; a busy machine has gaps then.",
         ),
     ] = False,
     latency: Annotated[
@@ -90,16 +93,21 @@ def live(
             min=0,
             max=2000,
             show_default="as low as is safe",
-            help="Delay to aim for, microphone to speaker; longer stands more disturbance.",
+            help="The delay to aim for, from microphone to speaker. A longer one has fewer gaps on "
+            "a busy machine.",
         ),
     ] = None,
     input_channels: Annotated[
         int | None,
-        typer.Option(min=1, max=64, show_default="1", help="Channels of the microphone to open."),
+        typer.Option(
+            min=1, max=64, show_default="1", metavar="N", help="Channels of the microphone to open."
+        ),
     ] = None,
     output_channels: Annotated[
         int | None,
-        typer.Option(min=1, max=64, show_default="up to 2", help="Channels to play on."),
+        typer.Option(
+            min=1, max=64, show_default="up to 2", metavar="N", help="Channels to play on."
+        ),
     ] = None,
     preset: PresetName = None,
     strength: Strength = None,
@@ -113,7 +121,7 @@ def live(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Record the microphone, all along.",
+            help="Record the microphone as it is, into this file.",
             show_default=False,
         ),
     ] = None,
@@ -121,29 +129,31 @@ def live(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Record what is played, in time with it.",
+            help="Record what is played, in time with the other recording.",
             show_default=False,
         ),
     ] = None,
     overwrite: Overwrite = False,
     duration: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", min=0, show_default="until Ctrl-C", help="Then end."),
+        typer.Option(
+            metavar="SECONDS", min=0, show_default="until Ctrl-C", help="End after so many seconds."
+        ),
     ] = None,
     plain: Annotated[
         bool,
-        typer.Option("--plain", help="Print a line a second."),
+        typer.Option("--plain", help="Print a line each second instead of the meters."),
     ] = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print a JSON object a second."),
+        typer.Option("--json", help="Print a JSON object each second."),
     ] = False,
     quiet: Quiet = False,
     print_service: Annotated[
         bool,
         typer.Option(
             "--print-service",
-            help="Print a systemd user unit or launchd agent that runs this command for ever.",
+            help="Print a systemd user unit or launchd agent that runs this command from login on.",
         ),
     ] = False,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 
-app = typer.Typer(help="List, show and add models.", no_args_is_help=False)
+app = typer.Typer(help="List, show, add and remove models.", no_args_is_help=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -36,7 +36,10 @@ def list_models() -> None:
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A model's name, or a model file.")]) -> None:
-    """Print a model's card: network, what it costs, data, licence, recipe, measured scores."""
+    """Print what is known of a model.
+
+    The card says its network, what it costs, its data, licence and recipe, and its scores.
+    """
     import json
     from dataclasses import asdict
 
@@ -62,14 +65,18 @@ def add(
         typer.Argument(help="A .safetensors, or a checkpoint of a training: .tar, .pt, .ckpt."),
     ],
     name: Annotated[
-        str | None, typer.Option(help="What to call it.", show_default="the file's name")
+        str | None,
+        typer.Option(metavar="NAME", help="What to call it.", show_default="the file's name"),
     ] = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace a model of that name, or hide a shipped one."),
     ] = False,
 ) -> None:
-    """Import a model into the user's data directory, for --model to use by name."""
+    """Add a model of your own, so that --model knows it by name.
+
+    It is copied into your data directory.
+    """
     from ..native.packing import pack
     from ..network.checkpoint import is_shipped
     from ..network.importing import import_model
@@ -85,7 +92,11 @@ def add(
 
 
 @app.command()
-def remove(name: Annotated[str, typer.Argument(help="Of a model that was added.")]) -> None:
+def remove(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of a model that was added.")
+    ],
+) -> None:
     """Remove a model that 'gtcrn models add' has added."""
     from ..network.checkpoint import is_shipped
 

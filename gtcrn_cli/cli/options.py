@@ -50,7 +50,7 @@ ENHANCING = (
 )
 
 PRESETS_HELP = (
-    "full: all of the noise that is found. gentle: --atten-limit 12, for listeners. "
+    "full: remove all of the noise that is found. gentle: --atten-limit 12, for listeners. "
     "asr: --atten-limit 12, for speech recognisers."
 )
 PresetName = Annotated[
@@ -59,7 +59,11 @@ PresetName = Annotated[
 Strength = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, show_default="1", help="How much of the noise to remove: 0 none, 1 all."
+        min=0,
+        max=1,
+        metavar="0-1",
+        show_default="1",
+        help="How much of the noise to remove: 0 is none, 1 is all.",
     ),
 ]
 AttenLimit = Annotated[
@@ -68,28 +72,35 @@ AttenLimit = Annotated[
         min=0,
         metavar="DB",
         show_default="no limit",
-        help="Lower noise by no more than this; another way to give the strength.",
+        help="Lower the noise by no more than so many decibels; another way to give the strength.",
     ),
 ]
 HighBand = Annotated[
     HighBandChoice,
-    typer.Option(help="Above 8 kHz: follow the mask of 6-8 kHz, keep all, or mute."),
+    typer.Option(
+        help="What to do above 8 kHz, where the network does not hear: follow its mask of 6-8 kHz, "
+        "keep all, or mute."
+    ),
 ]
 Channels = Annotated[
     ChannelsChoice,
-    typer.Option(help="Each channel on its own, or one mask for all (keeps the stereo image)."),
+    typer.Option(
+        help="Enhance each channel on its own, or all with one mask, which keeps the stereo image."
+    ),
 ]
 Model = Annotated[
     str,
-    typer.Option(metavar="NAME|FILE", help="A model that 'gtcrn models' lists, or a model file."),
+    typer.Option(
+        metavar="NAME|FILE", help="A model that 'gtcrn models list' names, or a model file."
+    ),
 ]
 EngineName = Annotated[
     str,
-    typer.Option("--engine", metavar="NAME", help="What runs the network: 'native', or 'torch'."),
+    typer.Option("--engine", metavar="NAME", help="What runs the network: 'native' or 'torch'."),
 ]
 Device = Annotated[
     str,
-    typer.Option(help="Where the torch engine runs, for example 'cuda'."),
+    typer.Option(metavar="NAME", help="Where the torch engine runs, for example 'cuda'."),
 ]
 InputDevice = Annotated[
     str | None,
@@ -108,25 +119,27 @@ OutputDevice = Annotated[
         "-o",
         metavar="NUMBER|NAME",
         show_default="the system's default",
-        help="Speaker, headphones or virtual cable, likewise.",
+        help="The speaker, headphones or virtual cable, named in the same way.",
     ),
 ]
 Subtype = Annotated[
     str | None,
     typer.Option(
-        show_default="the input's", help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ..."
+        metavar="NAME",
+        show_default="the input's",
+        help="Sample format: PCM_16, PCM_24, FLOAT, VORBIS, ...",
     ),
 ]
 AllowTruncated = Annotated[
     bool,
     typer.Option(
         "--allow-truncated",
-        help="Take a recording that breaks off for whole: what is there is enhanced, and a note "
-        "says what is missing.",
+        help="Accept a recording that breaks off: what is there is enhanced, and a note says "
+        "what is missing.",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 Bitrate = Annotated[
@@ -135,7 +148,7 @@ Bitrate = Annotated[
         metavar="KBIT/S",
         min=1,
         show_default="that of the input",
-        help="Of MP3, Ogg Vorbis, Opus, AAC and their like.",
+        help="Bit rate of a lossy output: MP3, Ogg Vorbis, Opus, AAC and others.",
     ),
 ]
 

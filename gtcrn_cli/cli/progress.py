@@ -1,4 +1,4 @@
-"""A bar for long work, for who watches."""
+"""A bar that shows how far long work has come."""
 
 from __future__ import annotations
 

@@ -22,39 +22,55 @@ DATA, HOW = "What to train on", "How to train"
 
 Run = Annotated[
     Path,
-    typer.Argument(help="The run's folder; a run that was stopped goes on.", show_default=False),
+    typer.Argument(
+        metavar="RUN",
+        help="The folder of this training. One that was stopped goes on.",
+        show_default=False,
+    ),
 ]
 Rooms = Annotated[
     Path | None,
-    typer.Option(help="A folder of room impulse responses.", show_default="simulated rooms only"),
+    typer.Option(
+        metavar="FOLDER",
+        help="A folder of room impulse responses.",
+        show_default="simulated rooms only",
+    ),
 ]
 Microphones = Annotated[
     Path | None,
-    typer.Option(help="A folder of microphone impulse responses.", show_default="none"),
+    typer.Option(
+        metavar="FOLDER", help="A folder of microphone impulse responses.", show_default="none"
+    ),
 ]
 BatchS = Annotated[
     float,
-    typer.Option(min=1, help="Seconds of audio in a step of each process."),
+    typer.Option(min=1, metavar="S", help="Seconds of audio in a step of each process."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of all that is random.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that compute, on a CPU.")]
+Seed = Annotated[
+    int, typer.Option(min=0, metavar="N", help="The seed of all that is drawn at random.")
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="What computes: cpu, cuda, cuda:1, mps.")]
+Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads that compute, on a CPU.")]
 Workers = Annotated[
     int,
-    typer.Option(min=0, help="Processes that mix; 0 mixes between steps."),
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Processes that mix examples; with 0 they are mixed between the steps.",
+    ),
 ]
-ValidateEvery = Annotated[int, typer.Option(min=1, help="Steps between validations.")]
+ValidateEvery = Annotated[int, typer.Option(min=1, metavar="N", help="Steps between validations.")]
 
 
 def train(
     run: Run,
     speech: Annotated[
         Path,
-        typer.Option(help="Clean speech: a folder, or a .tsv index of clips."),
+        typer.Option(metavar="PATH", help="Clean speech: a folder, or a .tsv index of clips."),
     ],
     noise: Annotated[
         Path,
-        typer.Option(help="Noise: a folder, or a .tsv index of clips."),
+        typer.Option(metavar="PATH", help="Noise: a folder, or a .tsv index of clips."),
     ],
     rooms: Rooms = None,
     microphones: Microphones = None,
@@ -62,8 +78,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="A model to begin with. With --config, an 'add' model that goes on as that "
-            "larger network.",
+            help="A model to begin with. With --config it is an 'add' model, which is made into "
+            "that larger network.",
             show_default="random weights",
         ),
     ] = None,
@@ -77,20 +93,31 @@ def train(
             show_default="that of --start-from, or add, the published one",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 20_000,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 20_000,
     batch_s: BatchS = 16.0,
-    learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 1.5e-3,
-    snr: Annotated[float, typer.Option(min=0, help="Weight of the SNR in the loss.")] = 4.5,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, metavar="RATE", help="The learning rate at its peak.")
+    ] = 1.5e-3,
+    snr: Annotated[
+        float, typer.Option(min=0, metavar="X", help="Weight of the SNR in the loss.")
+    ] = 4.5,
     suppression: Annotated[
-        float, typer.Option(min=0, help="Weight of speech that is taken away.")
+        float,
+        typer.Option(min=0, metavar="X", help="Weight in the loss of speech that is removed."),
     ] = 40.0,
-    perceptual: Annotated[float, typer.Option(min=0, help="Weight of the PESQ-type loss.")] = 0.5,
+    perceptual: Annotated[
+        float, typer.Option(min=0, metavar="X", help="Weight of the loss that is modelled on PESQ.")
+    ] = 0.5,
     intelligibility: Annotated[
-        float, typer.Option(min=0, help="Weight of the STOI-type loss.")
+        float, typer.Option(min=0, metavar="X", help="Weight of the loss that is modelled on STOI.")
     ] = 20.0,
     quality: Annotated[
         float,
-        typer.Option(min=0, help="Weight of the DNSMOS-type loss, for the end; it takes long."),
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="Weight of DNSMOS in the loss: for the end of a training, as it is slow.",
+        ),
     ] = 0.0,
     seed: Seed = 1,
     device: Device = "cpu",
@@ -106,7 +133,7 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a network on noisy speech that is mixed as it goes.
+    """Train a network on noisy speech, which is mixed while training.
 
     RUN/model.safetensors is the averaged network of the last validation, for --model;
     RUN/log.csv has the losses. Ctrl-C loses nothing: the same command goes on.
@@ -177,11 +204,15 @@ def finetune(
     run: Run,
     noise: Annotated[
         Path,
-        typer.Option(help="Your noise: a folder; ten minutes will do."),
+        typer.Option(metavar="PATH", help="Your noise: a file or a folder; ten minutes will do."),
     ],
     speech: Annotated[
         Path | None,
-        typer.Option(help="Your clean speech: a folder.", show_default="what comes with gtcrn"),
+        typer.Option(
+            metavar="PATH",
+            help="Your clean speech: a file or a folder.",
+            show_default="what comes with gtcrn",
+        ),
     ] = None,
     model: Annotated[
         str,
@@ -190,26 +221,39 @@ def finetune(
     original_speech: Annotated[
         Path | None,
         typer.Option(
-            help="What the model was trained on: a folder or a .tsv index.",
+            metavar="PATH",
+            help="The speech that the model was trained on: a folder or a .tsv index.",
             show_default="a small sample that comes with gtcrn",
         ),
     ] = None,
     original_noise: Annotated[
         Path | None,
-        typer.Option(help="Likewise.", show_default="a small sample that comes with gtcrn"),
+        typer.Option(
+            metavar="PATH",
+            help="The noise that it was trained on: a folder or a .tsv index.",
+            show_default="a small sample that comes with gtcrn",
+        ),
     ] = None,
     share: Annotated[
         float,
-        typer.Option(min=0.05, max=0.95, help="Of your material; the rest is original."),
+        typer.Option(
+            min=0.05, max=0.95, metavar="0.05-0.95", help="Share of your own material in each step."
+        ),
     ] = 0.5,
     rooms: Rooms = None,
     microphones: Microphones = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 1000,
     batch_s: BatchS = 32.0,
-    learning_rate: Annotated[float, typer.Option(min=0, help="At its peak.")] = 3e-4,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, metavar="RATE", help="The learning rate at its peak.")
+    ] = 3e-4,
     anchor: Annotated[
         float,
-        typer.Option(min=0, help="Pull back towards the model's weights."),
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="How strongly the weights are held near those of --model; 0 is not at all.",
+        ),
     ] = 1.0,
     seed: Seed = 1,
     device: Device = "cpu",
@@ -217,9 +261,10 @@ def finetune(
     workers: Workers = 1,
     validate_every: ValidateEvery = 250,
 ) -> None:
-    """Fit a model to your own noise (and speech), without its forgetting what it knew.
+    """Fit a model to your own noise (and speech), while it keeps what it has learned.
 
-    Original material is mixed in, and the weights are held near where they were.
+    Speech and noise of the original training are mixed in, and the weights are held near to
+    those that it begins with.
     """
     require_torch()
     from ..network.checkpoint import load_model
