@@ -24,26 +24,28 @@ SEEKABLE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "RAW")
 SEEKABLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 
 
-def fill(file: soundfile.SoundFile, block: Samples) -> int:
+def fill(file: soundfile.SoundFile, block: Samples) -> tuple[int, str | None]:
     """Read the next samples ``[N, C]``; fewer than there is room for only where there are no more.
 
     N is a multiple of `BITE`: libsndfile's reader of SDS loses samples over smaller pieces.
 
     Returns
     -------
-    Samples read. `trouble` says whether the end or an error stopped it.
+    Samples read, and what libsndfile said first of what went wrong, if anything did: a decoder that
+    meets with damage may have left something out and gone on behind it.
     """
+    trouble: str | None = None
     for start in range(0, len(block), BITE):
         bite = block[start : start + BITE]
         pointer = soundfile._ffi.from_buffer("float[]", bite)
         count = int(soundfile._snd.sf_readf_float(file._file, pointer, len(bite)))
+        trouble = trouble or _last_trouble(file)  # the next read forgets it
         if count < len(bite):
-            return start + max(0, count)
-    return len(block)
+            return start + max(0, count), trouble
+    return len(block), trouble
 
 
-def trouble(file: soundfile.SoundFile) -> str | None:
-    """What libsndfile says about the last read, or ``None`` if it went well."""
+def _last_trouble(file: soundfile.SoundFile) -> str | None:
     code = soundfile._snd.sf_error(file._file)
     return reason(soundfile.LibsndfileError(code)) if code else None
 

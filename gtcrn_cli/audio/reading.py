@@ -130,7 +130,7 @@ class FileSource:
             for i, part in enumerate(self._survey.parts):
                 if i:
                     self._file = self._open_next(part, position)
-                done = 0
+                done, trouble = 0, None
                 if left_out and self._can_seek():
                     done = self._file.seek(min(left_out, self._file.frames))
                     left_out -= done
@@ -139,7 +139,8 @@ class FileSource:
                     taken = np.empty(
                         (-(-size // decoding.BITE) * decoding.BITE, self.channels), "f4"
                     )
-                    count = decoding.fill(self._file, taken)
+                    count, wrong = decoding.fill(self._file, taken)
+                    trouble = trouble or wrong
                     if self._order:
                         taken = np.ascontiguousarray(taken[:, self._order])
                     done += count
@@ -149,7 +150,7 @@ class FileSource:
                     if count < len(taken):
                         break
                 position += done
-                self._end_part(part, done)
+                self._end_part(part, done, trouble)
                 self._file.close()
             self._end(done)
         finally:
@@ -236,8 +237,8 @@ class FileSource:
             and self.encoding.format in decoding.SEEKABLE_FORMATS
         )
 
-    def _end_part(self, part: Part, done: int) -> None:
-        """See whether a recording gave what it should."""
+    def _end_part(self, part: Part, done: int, trouble: str | None) -> None:
+        """See whether a recording gave what it should, or else what the decoder says."""
         expected = part.length
         if expected is None and part.estimate is None:
             expected = decoding.frames(self._file)
@@ -245,7 +246,6 @@ class FileSource:
             raise ReadError(f"cannot read on in {self.name}: {part.view.trouble.strerror}")
         if part.estimate is not None and done < part.estimate - LOST_SAMPLES:
             expected = part.estimate
-        trouble = decoding.trouble(self._file)
         if expected is not None and done < expected:
             missing = (expected - done) / self.sample_rate
             why = f" ({trouble})" if trouble else ""
@@ -254,7 +254,9 @@ class FileSource:
                 f"{expected / self.sample_rate:.2f} s cannot be read{why}"
             )
         if trouble and (expected is None or done == 0):
-            raise ReadError(f"cannot read on in {self.name}: {trouble}")
+            raise ReadError(f"{self.name} is damaged, and some of it may be missing: {trouble}")
+        if trouble:
+            self.notes.append(f"damaged: {trouble}")
 
     def _end(self, last: int) -> None:
         """See whether the file is whole, of whose last recording there are so many samples."""

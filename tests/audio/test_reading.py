@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -349,6 +350,31 @@ def test_flac_and_opus_of_unknown_length_come_out_whole(tmp_path: Path):
     assert len(whole) - len(samples) <= 1.2 * RATE
     assert np.array_equal(samples[:90_000], whole[:90_000])
     assert any("no end mark" in note for note in endless.notes)
+
+
+@pytest.mark.parametrize("has_length", [True, False])
+def test_damage_that_a_decoder_passes_over_is_said(tmp_path: Path, has_length: bool):
+    """What libFLAC leaves out of a stream without a length is missed by nobody else."""
+    path = write(tmp_path / "a.flac", ("FLAC", "PCM_16"))
+    data = bytearray(path.read_bytes())
+    if not has_length:
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+    heads = [found.start() for found in re.finditer(rb"\xff\xf8", data)]
+    silent = []
+    for at in [*range(len(data) // 4, len(data) - 3_000, len(data) // 5), *heads[8::6]]:
+        (tmp_path / "b.flac").write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+        source = FileSource(tmp_path / "b.flac")
+        got = 0
+        try:
+            for block in source.blocks(1_000):
+                got += len(block)
+        except ReadError as error:
+            assert "damaged" in str(error)
+        else:
+            silent += [] if got == 3 * RATE and "damaged" in str(source.notes) else [(at, got)]
+        assert got > 0
+    assert silent == []
 
 
 @needs_ffmpeg
