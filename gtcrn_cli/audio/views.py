@@ -53,17 +53,17 @@ class View:
         self.trouble: OSError | None = None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
+        """Move to another place of the part, as `io.RawIOBase.seek` does."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._claimed}
         self._position = max(0, base[whence] + offset)
         return self._position
 
     def tell(self) -> int:
-        """As of any file."""
+        """The place from which the next read begins."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:
-        """As of any file; no error leaves it, as there is only C to catch it."""
+        """Fill a buffer as far as there is content. Raises nothing, since C calls it: see `trouble`."""
         at, wanted = self._position, len(buffer)
         count = max(0, min(wanted, self._size - at))
         if count:
@@ -84,7 +84,7 @@ class View:
         return count
 
     def read(self, count: int) -> bytes:
-        """As of any file."""
+        """The next bytes, at most `count`."""
         buffer = bytearray(count)
         return bytes(buffer[: self.readinto(memoryview(buffer))])
 

@@ -116,7 +116,7 @@ class Manifest:
         self._sync()
 
     def add(self, record: Record) -> None:
-        """Say that a target is written."""
+        """Record that a target has been written."""
         self.records[record.target] = record
         self._write(_line(asdict(record)))
         if time.monotonic() - self._synced > SYNC_EVERY_S:

@@ -54,7 +54,7 @@ class ReportRow:
     look: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """The entry as plain data, with the reasons to look at it."""
         return {"look": self.look} | self.entry.to_dict()
 
 

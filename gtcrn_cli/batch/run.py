@@ -83,7 +83,7 @@ class BatchResult:
 
     @property
     def failures(self) -> list[Entry]:
-        """What went wrong."""
+        """The entries of files that failed."""
         return [entry for entry in self.entries if entry.status == "failed"]
 
     @property
@@ -228,7 +228,7 @@ class _Hours:
         self._done_s = 0.0
 
     def add(self, item: Item, outcome: Outcome) -> None:
-        """`item` is done."""
+        """Count in an item that is done."""
         self._ahead_s -= item.expected_s
         if outcome.error is None:
             self._expected_s += item.expected_s

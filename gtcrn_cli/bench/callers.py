@@ -26,7 +26,7 @@ class Callers:
     count
         Callers, each a stream of 16-bit PCM with a state of its own.
     speed
-        HopTimes real time of all of them together.
+        Times real time of all of them together.
     push
         Of one block of one caller.
     """
@@ -65,7 +65,7 @@ def measure(model: str, count: int, seconds: float, sample_rate: int) -> Callers
 
 
 def to_table(measured: list[Callers]) -> str:
-    """Markdown."""
+    """The figures as a Markdown table."""
     head = [f"callers, blocks of {BLOCK_MS} ms", "Hz", "x real time, together"]
     head += ["a push: p50 µs", "p99", "max"]
     rows = [

@@ -13,7 +13,7 @@ SHORT_S = 5  # the file whose time shows how long it takes to start
 
 @dataclass(frozen=True)
 class HopTimes:
-    """Of one hop or frame, in µs."""
+    """How long one hop or frame takes, in µs."""
 
     p50: float
     p99: float
@@ -21,7 +21,7 @@ class HopTimes:
 
     @classmethod
     def of(cls, seconds: list[float]) -> HopTimes:
-        """From what each took."""
+        """Percentiles of the seconds that each hop or frame took."""
         us = np.array(seconds) * 1e6
         return cls(*(round(float(x), 1) for x in (*np.percentile(us, [50, 99]), us.max())))
 
@@ -39,7 +39,7 @@ class Measurement:
     hop_ms
         How long a hop lasts.
     file_speed
-        HopTimes real time of a whole process that reads, enhances and writes a file.
+        Times real time of a whole process that reads, enhances and writes a file.
     short_file_s
         Seconds that such a process takes for 5 s of sound: mostly its start.
     peak_mb
@@ -61,7 +61,7 @@ class Measurement:
 
     @property
     def live_speed(self) -> float | None:
-        """HopTimes real time, hop by hop."""
+        """Times real time, hop by hop."""
         if self.hop is None or self.hop_ms is None:
             return None
         return 1000 * self.hop_ms / self.hop.p50
@@ -78,7 +78,7 @@ class Report:
     absent: list[str] = field(default_factory=list)  # baselines that are not installed
 
     def to_json(self) -> str:
-        """All of it."""
+        """The whole report as JSON."""
         return json.dumps(asdict(self), indent=2)
 
     def find(self, name: str) -> Measurement | None:

@@ -17,7 +17,7 @@ CHART_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def to_table(report: Report) -> str:
-    """Markdown: what it headlines, the network alone, the whole, and on what it ran."""
+    """The report in Markdown: the headline, the network alone, the whole chain, and the machine."""
     return "\n\n".join(
         part
         for part in (

@@ -156,17 +156,17 @@ class Enhancer:
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """The sample rate of the stream in Hz."""
         return self._stft.sample_rate
 
     @property
     def latency(self) -> int:
-        """In samples: one window."""
+        """The delay from input to output in samples: one window."""
         return self._stft.window
 
     @property
     def hop(self) -> int:
-        """In samples: the block length at which every push completes exactly one frame."""
+        """The block length in samples at which every push completes exactly one frame."""
         return self._stft.hop
 
     def reset(self) -> None:

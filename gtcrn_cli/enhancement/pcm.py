@@ -52,12 +52,12 @@ class PcmStream:
 
     @property
     def latency(self) -> int:
-        """In samples: one window."""
+        """The delay from input to output in samples: one window."""
         return self._enhancer.latency
 
     @property
     def settings(self) -> Settings:
-        """How it enhances."""
+        """The settings that the stream is enhanced with."""
         return self._enhancer.settings
 
     @settings.setter

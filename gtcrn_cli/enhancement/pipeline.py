@@ -131,10 +131,10 @@ class _AtOnce(AbstractContextManager["_AtOnce"]):
         self.put = write
 
     def drain(self) -> None:
-        """Nothing waits."""
+        """Do nothing: each block has been written already."""
 
     def __exit__(self, *_: object) -> None:
-        """Nothing waits."""
+        """Do nothing: there is no thread to end."""
 
 
 def _clipped(block: Samples) -> int:

@@ -118,7 +118,7 @@ class Comparison:
 
     @property
     def duration_s(self) -> float:
-        """Of the longest track."""
+        """The length of the longest track in seconds."""
         return max(track.sound.duration_s for track in self.tracks)
 
     @property

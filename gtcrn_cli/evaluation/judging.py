@@ -86,7 +86,7 @@ class Judge:
         self._sums[name] = (total + weight * value, weights + weight) if known else (total, weights)
 
     def scores(self) -> Scores:
-        """Of all that was added."""
+        """The mean scores of all windows that were added."""
         means = {
             name: total / weights if weights else math.nan
             for name, (total, weights) in self._sums.items()

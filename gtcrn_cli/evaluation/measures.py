@@ -34,7 +34,7 @@ class Energies:
 
     @classmethod
     def of(cls, estimate: Mono, target: Mono) -> Energies:
-        """Of two signals of the same length."""
+        """The energies of two signals of the same length."""
         e, t = estimate.astype(float), target.astype(float)
         return cls(float(e @ e), float(t @ t), float(e @ t), float(np.sum((e - t) ** 2)))
 

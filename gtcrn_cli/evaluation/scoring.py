@@ -46,7 +46,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Mean:
-        """Of those values that are numbers."""
+        """The mean of those values that are numbers."""
         known = np.array([v for v in values if math.isfinite(v)])
         if len(known) == 0:
             return cls(math.nan, math.nan, 0)

@@ -73,7 +73,7 @@ class Enhancing:
 
     @property
     def in_words(self) -> str:
-        """The model and all settings, for who wants to do the same again."""
+        """The model and all settings in words, so that the result can be made again."""
         how = self.settings
         limit = ""
         if 0 < how.strength < 1:

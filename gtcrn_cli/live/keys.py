@@ -43,7 +43,7 @@ class Keys:
 
 
 class WindowsKeys(Keys):
-    """The same for a Windows console."""
+    """The keys pressed in a Windows console."""
 
     def __init__(self) -> None:
         super().__init__(0)

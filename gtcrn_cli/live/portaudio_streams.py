@@ -57,7 +57,7 @@ class PortAudioStreams:
         self._open(self._sd.InputStream, end, sample_rate, block, latency_s, self._on_input)
 
     def open_output(self, end: End, sample_rate: int, block: int, buffered_s: float) -> None:
-        """Open the output, likewise."""
+        """Open the output in the same way."""
         self._open(self._sd.OutputStream, end, sample_rate, block, buffered_s, self._on_output)
 
     def _open(

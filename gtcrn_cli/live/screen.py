@@ -90,7 +90,7 @@ def hush_drivers() -> Iterator[TextIO]:
 
 
 def picture(status: Status, notes: list[str]) -> RenderableType:
-    """The screen."""
+    """Draw what the terminal shows: names, meters, figures, notes and keys."""
     from rich.console import Group
     from rich.panel import Panel
     from rich.text import Text

@@ -52,7 +52,7 @@ class SoundSystem(Protocol):
         ...
 
     def close(self) -> None:
-        """Undo what was set up."""
+        """Remove what was set up for the session, such as a virtual microphone."""
         ...
 
 

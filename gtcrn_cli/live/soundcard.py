@@ -234,7 +234,7 @@ class SoundCardPair:
             time.sleep(timeout_s)
 
     def wake(self) -> None:
-        """Something waits for the output."""
+        """Hand on what waits for the output; PortAudio fetches it by itself."""
         if self._server is not None:
             self._server.push()
 

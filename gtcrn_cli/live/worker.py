@@ -47,7 +47,7 @@ class Pair(Protocol):
         ...
 
     def now(self) -> float:
-        """Seconds, of any origin."""
+        """A clock in seconds; only differences mean something."""
         ...
 
     def wait(self, timeout_s: float) -> None:

@@ -111,7 +111,7 @@ def at(typing: Any, pointer: Any, index: Any) -> Any:
 
 @_generate
 def load(typing: Any, pointer: Any, index: Any) -> Any:
-    """The number there."""
+    """The number at an index."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load(builder.gep(arguments[0], [arguments[1]]))
@@ -137,7 +137,7 @@ load8, load16 = _load_vector(FLOAT32X8), _load_vector(FLOAT32X16)
 
 @_generate
 def store(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
-    """Put a number or a vector there."""
+    """Write a number or a vector at an index."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = builder.gep(arguments[0], [arguments[1]])
@@ -300,7 +300,7 @@ def where_less(typing: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any:
 
 @_generate
 def absolute(typing: Any, number: Any) -> Any:
-    """Without the sign."""
+    """The magnitude of each lane."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _call(builder, "fabs", list(arguments))

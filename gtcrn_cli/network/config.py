@@ -143,7 +143,7 @@ class GTCRNConfig:
 
     @property
     def name(self) -> str:
-        """All of it in one word, which `parse` understands: ``add``, ``hybrid+dense+float16``."""
+        """The configuration in one word, which `parse` understands: ``add``, ``hybrid+dense+float16``."""
         fusion = self.fusion if isinstance(self.fusion, str) else ",".join(self.fusion)
         parts = [fusion]
         parts += ["dense"] * self.dense + ["input"] * self.skip_input
@@ -218,7 +218,7 @@ def _channels(source: int) -> int:
 
 
 def _canonical_fusion(fusion: Any) -> str | tuple[str, ...]:
-    """One word where one word says it."""
+    """One word where all levels agree, else one for each."""
     if not isinstance(fusion, (tuple, list)):
         if fusion not in FUSIONS:
             raise UserError(f"unknown fusion {fusion!r}: choose from {', '.join(FUSIONS)}")

@@ -82,7 +82,7 @@ class Row:
     gradients: list[float]
 
     def mean(self, measure: str) -> float:
-        """Over the seeds."""
+        """The mean over the seeds."""
         return statistics.fmean(scores[measure] for scores in self.scores)
 
     def spread(self, measure: str) -> float:

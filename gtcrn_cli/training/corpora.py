@@ -88,7 +88,7 @@ class Corpus:
 
     @property
     def hours(self) -> float:
-        """Of audio, in all clips."""
+        """Hours of audio in all clips."""
         return float(self.lengths.sum() / SAMPLE_RATE / 3600)
 
     def clip(self, number: int) -> Mono:
