@@ -63,7 +63,7 @@ class View:
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer as far as there is content. Raises nothing, since C calls it: see `trouble`."""
+        """Fill a buffer as far as there is content; C calls it, so errors go to `trouble`."""
         at, wanted = self._position, len(buffer)
         count = max(0, min(wanted, self._size - at))
         if count:

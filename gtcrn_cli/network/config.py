@@ -143,7 +143,7 @@ class GTCRNConfig:
 
     @property
     def name(self) -> str:
-        """The configuration in one word, which `parse` understands: ``add``, ``hybrid+dense+float16``."""
+        """The configuration in a word that `parse` reads, such as ``hybrid+dense+float16``."""
         fusion = self.fusion if isinstance(self.fusion, str) else ",".join(self.fusion)
         parts = [fusion]
         parts += ["dense"] * self.dense + ["input"] * self.skip_input
