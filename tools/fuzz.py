@@ -171,28 +171,35 @@ def case(number: int, seed: int, bases: list[Path]) -> tuple[Path, str, str, byt
     return base, damage, way, data
 
 
-def decoded_s(path: Path, filters: list[str]) -> float:
-    """Seconds that ffmpeg decodes of a file; 0 where it decodes nothing."""
+def decoded(path: Path, options: list[str]) -> int:
+    """Samples that ffmpeg decodes of a file; 0 where it decodes nothing."""
     command = ["ffmpeg", "-v", "quiet", "-nostdin", "-protocol_whitelist", "file,pipe"]
-    command += ["-i", f"file:{path}", "-map", "0:a:0", *filters, "-ac", "1", "-ar", "8000"]
-    command += ["-f", "s16le", "-"]
+    command += ["-i", f"file:{path}", "-map", "0:a:0", *options, "-ac", "1", "-f", "s16le", "-"]
     try:
         found = subprocess.run(command, capture_output=True, check=False, timeout=LIMIT_S / 2)
     except subprocess.TimeoutExpired:
-        return 0.0
-    return len(found.stdout) / 2 / 8_000
+        return 0
+    return len(found.stdout) // 2
 
 
-def lost(written_s: float, source: Path) -> str:
-    """What is missing of a recording, in words; times within a container count where it has any."""
+def lost(written: Path | str, source: Path) -> str:
+    """What is missing of a recording, in words; times within a container count where it has any.
+
+    Where a damaged header tells another rate than the frames do, all samples are there, too.
+    """
     if not has_ffmpeg():
         return ""
-    there_s = 0.0
-    for filters in ([], ["-af", KEEP_TIME]):
-        there_s = decoded_s(source, filters)
-        if written_s >= there_s - TOLERANCE_S:
+    there = 0
+    info = soundfile.info(written)
+    for options in (
+        ["-ar", str(info.samplerate)],
+        ["-ar", str(info.samplerate), "-af", KEEP_TIME],
+        [],
+    ):
+        there = decoded(source, options)
+        if info.frames >= there - TOLERANCE_S * info.samplerate:
             return ""
-    return f"{written_s:.2f} s of {there_s:.2f} s"
+    return f"{info.frames} samples of {there} at {info.samplerate} Hz"
 
 
 class Bench:
@@ -219,7 +226,7 @@ class Bench:
         self._denoise(source, target, way, data, finding)
         self._look_at(target.parent, finding)
         if finding.ended == "done" and not finding.wrong:
-            missing = lost(soundfile.info(target).duration, source)
+            missing = lost(target, source)
             finding.wrong, finding.detail = ("less sound", missing) if missing else ("", "")
         return finding
 
@@ -274,7 +281,7 @@ class Bench:
                 finding.wrong = "crash"
             elif finding.ended == "done":
                 source = folder / Path(entry["input"]).name
-                if missing := lost(soundfile.info(entry["output"]).duration, source):
+                if missing := lost(entry["output"], source):
                     finding.wrong, finding.detail = "less sound", missing
         if not entries or "Traceback" in done.stderr:
             for finding in findings.values():

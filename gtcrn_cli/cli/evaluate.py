@@ -6,7 +6,7 @@ import sys
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -44,6 +44,13 @@ class FormatChoice(str, Enum):
     json = "json"
 
 
+class Judged(NamedTuple):
+    """What came of all files."""
+
+    results: list[TrialResult]
+    failures: list[Failure]
+
+
 def evaluate(
     context: typer.Context,
     noisy: Annotated[
@@ -68,6 +75,14 @@ def evaluate(
             show_default="what --model makes of NOISY",
         ),
     ] = None,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="Take out the delay of the tool that made --enhanced: up to 250 ms either way, "
+            "found by cross-correlation, file by file.",
+        ),
+    ] = False,
     preset: PresetName = None,
     strength: Strength = None,
     atten_limit: AttenLimit = None,
@@ -104,8 +119,8 @@ def evaluate(
     Means are given with their 95 % confidence interval. Recordings of more than 30 s are scored in
     windows of 20 s. What cannot be judged is listed at the end, and the exit code is 1 then.
     """
+    from ..evaluation.scoring import delay_in_words, find_trials
     from ..evaluation.scoring import evaluate as judge_all
-    from ..evaluation.scoring import find_trials
     from ..network.checkpoint import load_model
     from ..paths import require_free
 
@@ -113,6 +128,8 @@ def evaluate(
         raise typer.BadParameter("without CLEAN only DNSMOS can be measured, and --no-dnsmos it is")
     if enhanced is not None:
         refuse_enhancing_options(context, "--enhanced")
+    elif align:
+        raise typer.BadParameter("--align is for --enhanced: what gtcrn makes is in time")
     settings = settings_of(strength, atten_limit, high_band, channels, preset)
     as_text = writer_of(format_name, output)
     if output is not None:
@@ -125,8 +142,18 @@ def evaluate(
         dnsmos,
         min(jobs or available_cores(), len(trials)),
         settings,
+        align,
     )
-    _collect(_with_bar(results, len(trials), sys.stderr.isatty() and not quiet), as_text, output)
+    bar = sys.stderr.isatty() and not quiet
+    judged = _collect(_with_bar(results, len(trials), bar), as_text, output)
+    if said := delay_in_words(judged.results):
+        way_out = "taken out" if align else "the scores are of that: --align takes it out"
+        typer.echo(f"gtcrn: {said}: {way_out}", err=True)
+    for failure in judged.failures:
+        place = "" if failure.name in failure.reason else f"{failure.name}: "
+        typer.echo(f"gtcrn: not judged: {place}{failure.reason}", err=True)
+    if judged.failures:
+        raise typer.Exit(1)
 
 
 def writer_of(
@@ -148,14 +175,14 @@ def _collect(
     outcomes: Iterable[TrialResult | Failure],
     as_text: Callable[[Sequence[TrialResult]], str],
     output: Path | None,
-) -> None:
+) -> Judged:
     """Gather what comes, and write it at the end; on the way, what there is to a partial file."""
     from ..evaluation.judging import TrialResult
     from ..paths import kept_partial_path, write_whole
 
     partial = None if output is None else kept_partial_path(output)
-    results: list[TrialResult] = []
-    failures: list[Failure] = []
+    judged = Judged([], [])
+    results, failures = judged
     kept_at, kept = time.monotonic(), False
 
     def write(target: Path | None) -> None:
@@ -183,11 +210,7 @@ def _collect(
     write(output)
     if kept and partial is not None:
         partial.unlink(missing_ok=True)
-    for failure in failures:
-        place = "" if failure.name in failure.reason else f"{failure.name}: "
-        typer.echo(f"gtcrn: not judged: {place}{failure.reason}", err=True)
-    if failures:
-        raise typer.Exit(1)
+    return judged
 
 
 def _with_bar(

@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..network.checkpoint import Checkpoint
 from ..network.config import SAMPLE_RATE
 from ..signals import Samples
+from .alignment import REACH, delay_of, without_first
 from .measures import BY_WINDOW, Energies, Scores, dnsmos_scores
 from .recordings import BLOCK, Mono, to_mono_blocks
 
@@ -44,11 +45,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The scores of one trial."""
+    """The scores of one trial.
+
+    Attributes
+    ----------
+    delay_ms
+        By which an output of another tool is late, measured; ``None`` where it cannot be told, or
+        gtcrn made it itself, which is in time.
+    """
 
     name: str
     noisy: Scores
     enhanced: Scores
+    delay_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +115,18 @@ def score(estimate: Mono, clean: Mono | None, noisy: Mono, with_dnsmos: bool = T
 
 
 def judge(
-    trial: Trial, engine: Engine | None, with_dnsmos: bool, settings: Settings | None = None
+    trial: Trial,
+    engine: Engine | None,
+    with_dnsmos: bool,
+    settings: Settings | None = None,
+    align: bool = False,
 ) -> TrialResult:
     """Enhance (or read what was enhanced) and score one trial.
+
+    Parameters
+    ----------
+    align
+        Take out the delay of what another tool enhanced; lengths may then differ by up to 250 ms.
 
     Raises
     ------
@@ -116,16 +134,26 @@ def judge(
         A file cannot be read to its end, is too short, or the lengths differ by over 50 ms.
     """
     signals = [mono(trial.noisy)]
+    delay: int | None = None
+    alike = round(ALIKE_S * SAMPLE_RATE)
     if trial.enhanced is not None:
+        pair = [mono(trial.enhanced), mono(trial.clean or trial.noisy)]
+        delay = delay_of(windows(trial.name, pair, REACH))
         signals.append(mono(trial.enhanced))
     else:
         assert engine is not None  # needed where a trial has no output of its own
         signals.append(enhanced_mono(trial.noisy, engine, settings))
     if trial.clean is not None:
         signals.append(mono(trial.clean))
+    if align and delay is not None:
+        alike = REACH + abs(delay)
+        signals = [
+            without_first(signal, max(0, delay if number == 1 else -delay))
+            for number, signal in enumerate(signals)
+        ]
     before, after = Judge(with_dnsmos), Judge(with_dnsmos)
     length = 0
-    for window in windows(trial.name, signals):
+    for window in windows(trial.name, signals, alike):
         noisy, enhanced = window[:2]
         clean = window[2] if len(window) > 2 else None
         length += len(noisy)
@@ -135,7 +163,8 @@ def judge(
         after.add(enhanced, clean, noisy)
     if length < SHORTEST_S * SAMPLE_RATE:
         raise UserError(f"{trial.name} is shorter than {SHORTEST_S} s")
-    return TrialResult(trial.name, before.scores(), after.scores())
+    delay_ms = None if delay is None else 1000 * delay / SAMPLE_RATE
+    return TrialResult(trial.name, before.scores(), after.scores(), delay_ms)
 
 
 # In a worker process
@@ -148,11 +177,12 @@ def prepare(
     engine: str,
     with_dnsmos: bool,
     settings: Settings | None = None,
+    align: bool = False,
 ) -> None:
     """Load the model in this process."""
     global _judge
     loaded = load_engine(checkpoint, engine) if checkpoint else None
-    _judge = partial(judge, engine=loaded, with_dnsmos=with_dnsmos, settings=settings)
+    _judge = partial(judge, engine=loaded, with_dnsmos=with_dnsmos, settings=settings, align=align)
 
 
 def attempt(trial: Trial) -> TrialResult | Failure:
@@ -193,8 +223,8 @@ def _sound(block: Samples) -> Samples:
     return np.where(np.abs(block) <= LOUDEST, block, np.float32(0))
 
 
-def windows(name: str, signals: Sequence[Iterator[Mono]]) -> Iterator[list[Mono]]:
-    """The same window of every signal, until the shortest ends.
+def windows(name: str, signals: Sequence[Iterator[Mono]], alike: int) -> Iterator[list[Mono]]:
+    """The same window of every signal, until the shortest ends; lengths may differ by `alike`.
 
     Raises
     ------
@@ -202,7 +232,7 @@ def windows(name: str, signals: Sequence[Iterator[Mono]]) -> Iterator[list[Mono]
         They are not equally long.
     """
     window = round(WINDOW_S * SAMPLE_RATE)
-    enough, alike = window * 3 // 2, round(ALIKE_S * SAMPLE_RATE)
+    enough = window * 3 // 2
     held: list[Mono] = [np.zeros(0, np.float32) for _ in signals]
     while True:
         for number, signal in enumerate(signals):

@@ -25,6 +25,7 @@ from ..errors import MissingExtraError, UserError
 from ..markdown import table
 from ..network.checkpoint import Checkpoint
 from ..paths import refuse_url
+from .alignment import LEAST_MS
 from .judging import Failure, Trial, TrialResult, attempt, prepare
 from .recordings import audio_files
 
@@ -124,10 +125,12 @@ def evaluate(
     with_dnsmos: bool = True,
     jobs: int = 1,
     settings: Settings | None = None,
+    align: bool = False,
 ) -> Iterator[TrialResult | Failure]:
     """Judge many trials, in order, in `jobs` processes; results come as they are ready.
 
-    What goes wrong with one trial, even the end of its process, is that trial's `Failure`.
+    With `align`, outputs of other tools are held against what they are about in time. What goes
+    wrong with one trial, even the end of its process, is that trial's `Failure`.
     """
     from pebble import ProcessExpired, ProcessPool
 
@@ -135,7 +138,7 @@ def evaluate(
     pool = ProcessPool(
         jobs,
         initializer=prepare,
-        initargs=(checkpoint, engine, with_dnsmos, settings),
+        initargs=(checkpoint, engine, with_dnsmos, settings, align),
         context=multiprocessing.get_context("spawn"),
     )
     try:
@@ -151,6 +154,15 @@ def evaluate(
     finally:
         pool.stop()  # type: ignore[no-untyped-call]
         pool.join()
+
+
+def delay_in_words(results: Sequence[TrialResult]) -> str | None:
+    """How late the outputs of another tool are, if any is."""
+    late = sorted(r.delay_ms for r in results if r.delay_ms and abs(r.delay_ms) >= LEAST_MS)
+    if not late:
+        return None
+    span = f"{late[0]:+.2f}" if late[0] == late[-1] else f"{late[0]:+.2f} to {late[-1]:+.2f}"
+    return f"{len(late)} of {len(results)} enhanced files are not in time ({span} ms; + is late)"
 
 
 # Tables
@@ -177,13 +189,17 @@ def as_markdown(results: Sequence[TrialResult]) -> str:
 
 
 def as_csv(results: Sequence[TrialResult]) -> str:
-    """A line for each file: its name, then every measure, noisy and enhanced."""
+    """A line for each file: its name, every measure, noisy and enhanced, and any delay found."""
     names = list(results[0].enhanced)
+    delays = any(result.delay_ms is not None for result in results)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["file", *(f"{kind} {n}" for n in names for kind in ("noisy", "enhanced"))])
+    heading = [f"{kind} {n}" for n in names for kind in ("noisy", "enhanced")]
+    writer.writerow(["file", *heading, *(["delay ms"] if delays else [])])
     for result in results:
         values = [v[n] for n in names for v in (result.noisy, result.enhanced)]
+        if delays:
+            values.append(math.nan if result.delay_ms is None else result.delay_ms)
         writer.writerow([result.name, *(f"{v:.4f}" if math.isfinite(v) else "" for v in values)])
     return buffer.getvalue()
 
@@ -207,6 +223,7 @@ def as_json(results: Sequence[TrialResult]) -> str:
             "noisy": {n: plain(v) for n, v in r.noisy.items()},
             "enhanced": {n: plain(v) for n, v in r.enhanced.items()},
         }
+        | ({} if r.delay_ms is None else {"delay_ms": plain(r.delay_ms)})
         for r in results
     ]
     return json.dumps({"means": means, "files": files}, indent=2, ensure_ascii=False) + "\n"
