@@ -1,41 +1,52 @@
 """The command line: parse, call one function, report. One module for each command.
 
-Command modules import what they run inside the command's function: `gtcrn --help` must answer at
-once, and most of the packages behind the commands take longer to import than that.
+Command modules import what they run inside the command's function, and of the modules only the one
+is imported whose command was given: `gtcrn --help` must answer at once, and a short recording must
+not wait for options that nobody asked about.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import gc
+import os
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import __version__
-from . import (
-    ablate,
-    batch,
-    bench,
-    compare,
-    denoise,
-    devices,
-    doctor,
-    evaluate,
-    export,
-    live,
-    models,
-    plugin,
-    train,
-)
 from .conduct import run
 
-app = typer.Typer(
-    name="gtcrn",
-    help="Remove noise from speech in real time: files, folders, pipes and the microphone.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+if TYPE_CHECKING:
+    app: typer.Typer
+
+
+@dataclass(frozen=True)
+class _Command:
+    """Where a command is, and what `gtcrn --help` says of it."""
+
+    module: str
+    short_help: str
+
+
+COMMANDS = {
+    "denoise": _Command("denoise", "Enhance a recording or a stream."),
+    "live": _Command("live", "Enhance the microphone, for hours."),
+    "batch": _Command("batch", "Enhance every recording in a folder tree."),
+    "compare": _Command("compare", "Make a page to hear and see what was done."),
+    "evaluate": _Command("evaluate", "Measure PESQ, STOI, SI-SDR and DNSMOS."),
+    "models": _Command("models", "List, show, add and remove models."),
+    "devices": _Command("devices", "List the sound devices."),
+    "doctor": _Command("doctor", "Check what 'gtcrn live' needs."),
+    "bench": _Command("bench", "Measure speed beside other denoisers."),
+    "export": _Command("export", "Write a model as ONNX."),
+    "plugin": _Command("plugin", "Make a LADSPA plugin."),
+    "train": _Command("train", "Train a network."),
+    "finetune": _Command("train", "Fit a model to your own noise."),
+    "ablate": _Command("ablate", "Compare networks on the same budget."),
+}
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,7 +55,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _gtcrn(
     version: Annotated[
         bool,
@@ -56,26 +66,41 @@ def _gtcrn(
     pass
 
 
-app.command(short_help="Enhance a recording or a stream.", epilog=denoise.EXAMPLES)(denoise.denoise)
-app.command(short_help="Enhance the microphone, for hours.", epilog=live.EXAMPLES)(live.live)
-app.command(short_help="Enhance every recording in a folder tree.", epilog=batch.EXAMPLES)(
-    batch.batch
-)
-app.command(short_help="Make a page to hear and see what was done.", epilog=compare.EXAMPLES)(
-    compare.compare
-)
-app.command(short_help="Measure PESQ, STOI, SI-SDR and DNSMOS.")(evaluate.evaluate)
-app.add_typer(models.app, name="models")
-app.command(short_help="List the sound devices.")(devices.devices)
-app.command(short_help="Examine what 'gtcrn live' needs.")(doctor.doctor)
-app.command(short_help="Measure speed beside other denoisers.")(bench.bench)
-app.command(short_help="Write a model as ONNX.")(export.export)
-app.command(short_help="Make a LADSPA plugin.", epilog=plugin.EXAMPLES)(plugin.plugin)
-app.command(short_help="Train a network.")(train.train)
-app.command(short_help="Fit a model to your own noise.")(train.finetune)
-app.command(short_help="Compare networks on the same budget.")(ablate.ablate)
+def make_app(*names: str) -> typer.Typer:
+    """The command line with these commands, or with all of them."""
+    app = typer.Typer(
+        name="gtcrn",
+        help="Remove noise from speech in real time: files, folders, pipes and the microphone.",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_gtcrn)
+    for name in names or COMMANDS:
+        command = COMMANDS[name]
+        module = import_module(f".{command.module}", __name__)
+        if isinstance(getattr(module, "app", None), typer.Typer):
+            app.add_typer(module.app, name=name, short_help=command.short_help)
+        else:
+            app.command(
+                name, short_help=command.short_help, epilog=getattr(module, "EXAMPLES", None)
+            )(getattr(module, name))
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """Make ``app``, with all commands, when it is first asked for."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault("app", make_app())
 
 
 def main() -> None:
     """Run the command line; what a user can put right ends in one line on stderr and exit 1."""
-    run(app)
+    # Start-up makes many objects and drops few: the collector, which would look at all of them
+    # again and again, takes a tenth of the time of a short command.
+    gc.set_threshold(100_000, 20, 20)
+    given = sys.argv[1] if len(sys.argv) > 1 else ""
+    completing = "_GTCRN_COMPLETE" in os.environ
+    run(make_app(given) if given in COMMANDS and not completing else make_app())
