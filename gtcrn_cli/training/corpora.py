@@ -109,8 +109,16 @@ class Corpus:
 
     def draw_beside(self, number: int, random: Random, same: str = "groups") -> int:
         """The number of a random clip of the same group (or source)."""
-        labels = getattr(self, same)
-        return int(random.choice(np.flatnonzero(labels == labels[number])))
+        members = self._members[same][getattr(self, same)[number]]
+        return int(members[random.integers(len(members))])
+
+    @cached_property
+    def _members(self) -> dict[str, list[NDArray[np.int64]]]:
+        """The clips of every group, and of every source."""
+        return {
+            same: [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+            for same, labels in (("groups", self.groups), ("sources", self.sources))
+        }
 
 
 @dataclass(frozen=True)

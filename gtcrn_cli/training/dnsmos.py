@@ -76,10 +76,12 @@ class Dnsmos(nn.Module):
         power = real.square() + imag.square()  # [B, T, 161]
         x = power.clamp(min=QUIETEST).log10()[:, None].contiguous(memory_format=torch.channels_last)
         for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            x = F.relu(F.conv2d(x, kernel, bias, padding=1))
+            # Logarithms need all their digits; what the first layer makes of them does not.
+            with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda and number > 0):
+                x = F.relu(F.conv2d(x, kernel, bias, padding=1))
             if number in POOLED:
                 x = F.max_pool2d(x, 2)
-        x = x.amax(dim=(2, 3))  # [B, 64]
+        x = x.amax(dim=(2, 3)).float()  # [B, 64]
         hidden, hidden_bias, second, second_bias, last, last_bias = self.layers
         x = F.relu(x @ hidden + hidden_bias)
         x = F.relu(x @ second + second_bias)

@@ -69,6 +69,21 @@ def reverberate(samples: Mono, response: Mono) -> Mono:
     return wet[start : start + len(samples)].astype(np.float32)
 
 
+def whispered(samples: Mono, random: Random) -> Mono:
+    """Speech without a voice: its envelope on noise, and, as breath has it, weaker low formants."""
+    from scipy.ndimage import uniform_filter1d
+
+    _, _, spectrum = signal.stft(samples, nperseg=512, noverlap=384)
+    envelope = np.sqrt(uniform_filter1d(np.abs(spectrum) ** 2, 9, axis=0))
+    _, _, breath = signal.stft(random.normal(size=len(samples)), nperseg=512, noverlap=384)
+    hz = np.linspace(0, SAMPLE_RATE / 2, len(spectrum))[:, None]
+    flatter = np.maximum(hz / (hz + 800), 0.05) * (1 + hz / 2000)
+    _, whisper = signal.istft(breath * envelope * flatter, nperseg=512, noverlap=384)
+    whisper = np.resize(whisper, len(samples))
+    peak = float(np.abs(samples).max(initial=0))
+    return (whisper * (peak / max(1e-9, float(np.abs(whisper).max())))).astype(np.float32)
+
+
 # What devices and connections do. `both` is [2, N]: noisy and clean change alike.
 
 

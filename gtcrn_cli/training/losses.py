@@ -18,6 +18,9 @@ from .stft import synthesize_torch
 
 REFERENCE_RMS = 0.05  # -26 dBFS: every example is judged as if it were this loud
 SILENCE = 1e-5  # mean square, after that, below which a target holds no speech
+BEST_SNR = 3.5  # as a power of ten: 35 dB; what is better is good enough
+FEW = 8  # examples, of which no median can be had
+PULL = 3.0  # most that an example's gradient may be, in medians of the batch
 QUALITY_S = 4  # of one example, at its end: DNSMOS costs more than the network that it judges
 
 
@@ -39,6 +42,8 @@ class EnhancementLoss(nn.Module):
         Weight of the STOI that is missing; likewise.
     quality
         Weight of the DNSMOS that is missing; likewise. It is slow.
+    rated
+        Examples of a batch that DNSMOS rates.
 
     Raises
     ------
@@ -53,8 +58,10 @@ class EnhancementLoss(nn.Module):
         perceptual: float = 0.0,
         intelligibility: float = 0.0,
         quality: float = 0.0,
+        rated: int = 1,
     ) -> None:
         super().__init__()
+        self.rated = rated
         self.snr_weight, self.suppression_weight = snr, suppression
         self.perceptual_weight, self.perceptual = perceptual, PerceptualLoss()
         self.intelligibility_weight, self.intelligibility = intelligibility, IntelligibilityLoss()
@@ -70,10 +77,12 @@ class EnhancementLoss(nn.Module):
         """
         power = synthesize_torch(noisy).square().mean(dim=1) + 1e-10
         gain = (REFERENCE_RMS / power.sqrt())[:, None, None, None]
-        heard_samples, meant_samples = synthesize_torch(enhanced), synthesize_torch(clean)
         enhanced, clean = enhanced * gain, clean * gain
-        enhanced_samples = heard_samples * gain[:, :, 0, 0]
-        clean_samples = meant_samples * gain[:, :, 0, 0]
+        if enhanced.requires_grad and len(enhanced) >= FEW:
+            enhanced.register_hook(hold_back)
+        enhanced_samples, clean_samples = synthesize_torch(enhanced), synthesize_torch(clean)
+        loudness = gain[:, :, 0, 0]
+        heard_samples, meant_samples = enhanced_samples / loudness, clean_samples / loudness
         speaks = clean_samples.square().mean(dim=1) > SILENCE  # [B]
         spoken = speaks.float() / speaks.sum().clamp(min=1)
         heard, meant = compress(enhanced), compress(clean)
@@ -89,10 +98,22 @@ class EnhancementLoss(nn.Module):
             lost = self.intelligibility(enhanced, clean)
             parts["intelligibility"] = self.intelligibility_weight * (spoken * lost).sum()
         if self.quality is not None and rate_quality:
-            one, end = spoken.argmax(), -QUALITY_S * SAMPLE_RATE
-            lost = self.quality(heard_samples[one, None, end:], meant_samples[one, None, end:])
-            parts["quality"] = self.quality_weight * (speaks[one] * lost).sum()
+            some = torch.argsort(speaks.float(), descending=True, stable=True)[: self.rated]
+            end = -QUALITY_S * SAMPLE_RATE
+            lost = self.quality(heard_samples[some, end:], meant_samples[some, end:])
+            parts["quality"] = self.quality_weight * (speaks[some] * lost).mean()
         return torch.stack(list(parts.values())).sum(), parts
+
+
+def hold_back(gradient: Tensor) -> Tensor:
+    """Gradients of the examples of a batch, ``[B, ...]``, none longer than `PULL` medians.
+
+    Where nearly nothing is wrong with an example, or DNSMOS hears a pause, the slope is steeper by
+    orders of magnitude: one such example would decide where a large batch goes.
+    """
+    norm = gradient.flatten(1).norm(dim=1)
+    scale = (PULL * norm.median() / (norm + 1e-12)).clamp(max=1)
+    return gradient * scale.view(-1, *[1] * (gradient.dim() - 1))
 
 
 class Compressed(NamedTuple):
@@ -138,10 +159,12 @@ def snr_log10(enhanced: Tensor, clean: Tensor) -> Tensor:
     """SNR as a power of ten, ``[B, N] -> [B]``.
 
     The published loss has SI-SNR here, which does not hear the level: compressed spectra alone
-    draw it down where the network is unsure, and speech came out 2 dB too quiet.
+    draw it down where the network is unsure, and speech came out 2 dB too quiet. Beyond `BEST_SNR`
+    it flattens: the slope of a logarithm has no end where nothing is left to mend.
     """
     distortion = (enhanced - clean).square().sum(dim=1)
-    return torch.log10(clean.square().sum(dim=1) / (distortion + 1e-8) + 1e-8)
+    power = clean.square().sum(dim=1)
+    return torch.log10(power / (distortion + 10**-BEST_SNR * power + 1e-8) + 1e-8)
 
 
 def si_snr_log10(enhanced: Tensor, clean: Tensor) -> Tensor:

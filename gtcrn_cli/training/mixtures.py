@@ -28,6 +28,7 @@ from .effects import (
     gain_curve,
     reverberate,
     room_pair,
+    whispered,
 )
 from .recipe import Recipe
 
@@ -52,7 +53,10 @@ def mixture(
             snr_db=recipe.plain_snr_db, level_db=recipe.plain_level_db, speed=recipe.speed
         )
     kind = random.random()
-    speech, rooms = voices(corpora, recipe, length, random), room_pair(corpora, recipe, random)
+    (speech, softer_db), rooms = (
+        voices(corpora, recipe, length, random),
+        room_pair(corpora, recipe, random),
+    )
     clean, heard = speech, speech
     if rooms is not None:
         heard, clean = reverberate(speech, rooms[0]), reverberate(speech, early_part(rooms[0]))
@@ -69,7 +73,7 @@ def mixture(
         clean = heard  # nothing is wrong with it: let it pass as it is
         noise = at_level(noise, active_level_db(heard) - snr_db)
     else:
-        noise = at_level(noise, active_level_db(heard) - random.uniform(*recipe.snr_db))
+        noise = at_level(noise, active_level_db(heard) - random.uniform(*recipe.snr_db) - softer_db)
 
     if random.random() < recipe.gain_step:
         noise = noise * gain_curve(length, random)
@@ -78,23 +82,38 @@ def mixture(
     if random.random() < recipe.gain_step:
         both = both * gain_curve(length, random)
     loudness_db = active_level_db(both[1] if both[1].any() else both[0])
-    both *= db_to_gain(random.uniform(*recipe.level_db) - loudness_db)
+    level_db = random.uniform(*recipe.level_db)
+    if recipe.far_away and random.random() < recipe.far_away:
+        level_db = random.uniform(*recipe.far_away_db)
+    both *= db_to_gain(level_db - loudness_db)
     both /= max(1.0, float(np.abs(both).max()))
     both[0] = damage(both[0], recipe, random)
     noisy, clean = both.astype(np.float32)
     return noisy, clean
 
 
-def voices(corpora: Corpora, recipe: Recipe, length: int, random: Random) -> Mono:
-    """Speech of one speaker, sometimes of two at once."""
-    speech = one_voice(corpora.speech, length, random, any_speed(recipe, random))
+def voices(corpora: Corpora, recipe: Recipe, length: int, random: Random) -> tuple[Mono, float]:
+    """Speech of one speaker, sometimes of two; and how much softer than it the noise is to be.
+
+    Two speak at once, or the second, who is farther away, answers: heard well above the noise, and
+    below the first.
+    """
+    speech, softer_db = one_voice(corpora.speech, length, random, any_speed(recipe, random)), 0.0
     if random.random() < recipe.second_voice:
         speech = speech + db_to_gain(random.uniform(-6, 6)) * one_voice(
             corpora.speech, length, random
         )
+    elif recipe.quiet_reply and random.random() < recipe.quiet_reply:
+        reply_db = random.uniform(*recipe.quiet_reply_db)
+        begin = int(random.uniform(0.35, 0.65) * length)
+        reply = one_voice(corpora.speech, length - begin, random)
+        speech = np.concatenate([speech[:begin], db_to_gain(reply_db) * reply])
+        softer_db = -reply_db * random.uniform(0.6, 1.0)
+    if recipe.whisper and random.random() < recipe.whisper:
+        speech = whispered(speech, random)
     if random.random() < recipe.equaliser:
         speech = equalise(speech, random)
-    return speech
+    return speech, softer_db
 
 
 def one_voice(corpus: Corpus, length: int, random: Random, speed: tuple[int, int] = (1, 1)) -> Mono:

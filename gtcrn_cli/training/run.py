@@ -7,83 +7,123 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UserError
 from ..network.checkpoint import Checkpoint
-from ..network.config import GTCRNConfig
+from ..network.model import GTCRN
 from ..paths import replacing
 from .plan import Plan
 
 
-def restore(
-    last: Path,
-    plan: Plan,
-    network: nn.Module,
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> tuple[int, float]:
-    """Put a stopped run's state back; returns the step to go on with and the hours it has seen."""
-    try:
-        kept = torch.load(last, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails to unpickle in every way there is
-        raise UserError(f"{last} cannot be read: {error}; delete it to start again") from None
-    for name, value in asdict(plan).items():
-        if name != "steps" and kept["plan"].get(name) != value:
+@dataclass
+class Run:
+    """A training run: what changes from step to step, and so what a stopped one goes on from.
+
+    Attributes
+    ----------
+    folder
+        ``last.pt``, ``model.safetensors`` and ``log.csv`` lie here.
+    ema
+        The exponential moving average of the network's weights and statistics, by name.
+    step
+        Steps that were taken.
+    hours
+        Of audio that was seen.
+    """
+
+    folder: Path
+    plan: Plan
+    network: GTCRN
+    ema: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    hours: float = 0.0
+
+    @classmethod
+    def begin(cls, folder: Path, plan: Plan, network: GTCRN) -> Run:
+        """A new run with this network, or what is in the folder, if there is one.
+
+        Raises
+        ------
+        UserError
+            The folder has a model and no run; or a run with another plan.
+        """
+        ema = {name: value.clone() for name, value in network.state_dict().items()}
+        trained = [p for p in network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trained, plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+        )
+        run = cls(folder, plan, network, ema, optimizer)
+        if run.last.exists():
+            run.load()
+        elif run.model.exists():
+            raise UserError(f"{run.model} exists, but no run that could go on: give another folder")
+        return run
+
+    @property
+    def last(self) -> Path:
+        """All that is needed to go on."""
+        return self.folder / "last.pt"
+
+    @property
+    def model(self) -> Path:
+        """The averaged weights, to use."""
+        return self.folder / "model.safetensors"
+
+    def load(self) -> None:
+        """Put a stopped run's state back."""
+        try:
+            kept = torch.load(self.last, map_location="cpu", weights_only=True)
+            plan, ema = kept["plan"], kept["ema"]
+        except Exception as error:  # a damaged file fails to unpickle in every way there is
             raise UserError(
-                f"the run in {last.parent} was started with {name} = {kept['plan'].get(name)}, not "
-                f"{value}: give that, or another folder"
-            )
-    try:
-        network.load_state_dict(kept["network"])
-    except RuntimeError:
-        raise UserError(
-            f"the run in {last.parent} is of another network: give the --config (or the model) "
-            "that it was started with, or another folder"
-        ) from None
-    optimizer.load_state_dict(kept["optimizer"])
-    for name, value in kept["average"].items():
-        average[name].copy_(value)
-    return kept["step"], kept["hours"]
+                f"{self.last} cannot be read: {error}; delete it to start again"
+            ) from None
+        for name, value in asdict(self.plan).items():
+            if name != "steps" and plan.get(name) != value:
+                raise UserError(
+                    f"the run in {self.folder} was started with {name} = {plan.get(name)}, not "
+                    f"{value}: give that, or another folder"
+                )
+        try:
+            self.network.load_state_dict(kept["network"])
+        except RuntimeError:
+            raise UserError(
+                f"the run in {self.folder} is of another network: give the --config (or the "
+                "model) that it was started with, or another folder"
+            ) from None
+        self.optimizer.load_state_dict(kept["optimizer"])
+        for name, value in ema.items():
+            self.ema[name].copy_(value)
+        self.step, self.hours = kept["step"], kept["hours"]
 
+    def save(self) -> None:
+        """Write all that `load` needs."""
+        state = {
+            "step": self.step,
+            "hours": self.hours,
+            "plan": asdict(self.plan),
+            "network": self.network.state_dict(),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.last) as path, path.open("wb") as file:
+                torch.save(state, file)
+        except (OSError, RuntimeError, UserError) as error:  # torch: a full disk is a RuntimeError
+            raise UserError(f"cannot save the run in {self.folder}: {error}") from None
 
-def keep(
-    last: Path,
-    step: int,
-    hours: float,
-    plan: Plan,
-    network: nn.Module,
-    average: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """Write all that `restore` needs."""
-    state = {
-        "step": step,
-        "hours": hours,
-        "plan": asdict(plan),
-        "network": network.state_dict(),
-        "average": average,
-        "optimizer": optimizer.state_dict(),
-    }
-    try:
-        last.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(last) as path, path.open("wb") as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError, UserError) as error:  # torch calls a full disk a RuntimeError
-        raise UserError(f"cannot save the run in {last.parent}: {error}") from None
-
-
-def build_checkpoint(
-    average: dict[str, Tensor], config: GTCRNConfig, card: dict[str, Any]
-) -> Checkpoint:
-    """The averaged weights as a model file has them."""
-    weights = {k: v.cpu().numpy().copy() for k, v in average.items() if v.is_floating_point()}
-    return Checkpoint(weights, config, card)
+    def checkpoint(self, card: dict[str, Any]) -> Checkpoint:
+        """The averaged weights as a model file has them."""
+        weights = {k: v.cpu().numpy().copy() for k, v in self.ema.items() if v.is_floating_point()}
+        return Checkpoint(weights, self.network.config, card)
 
 
 def leave_signals_to_the_parent(worker: int) -> None:

@@ -38,7 +38,18 @@ def validation_set(corpora: Corpora, seed: int, count: int) -> tuple[Tensor, Ten
     training makes; only such as have speech in noise, of `VALIDATION_S` each.
     """
     plain = Recipe().only(snr_db=(0, 17.5), level_db=(-35, -15))
-    hard = replace(Recipe(), noise_only=0.0, nearly_clean=0.0, plain=0.0, speed=0.0)
+    hard = replace(
+        Recipe(),
+        noise_only=0.0,
+        nearly_clean=0.0,
+        plain=0.0,
+        speed=0.0,
+        # What came into the recipe later is left out, so that scores of all weights compare.
+        quiet_reply=0.0,
+        whisper=0.0,
+        far_away=0.0,
+        clipping=0.04,
+    )
     length = round(VALIDATION_S * SAMPLE_RATE)
     return stack(
         mixture(corpora, hard if i % 2 else plain, length, (seed, VALID, i)) for i in range(count)
@@ -78,11 +89,11 @@ def write_validation_set(folder: Path, examples: tuple[Tensor, Tensor]) -> None:
 
 @torch.no_grad()
 def validate(
-    network: GTCRN, average: dict[str, Tensor], examples: tuple[Tensor, Tensor], device: str
+    network: GTCRN, ema: dict[str, Tensor], examples: tuple[Tensor, Tensor], device: str
 ) -> dict[str, float]:
     """Scores of the averaged weights on `validation_set`."""
     judged = GTCRN(network.config).to(device)
-    judged.load_state_dict(average)
+    judged.load_state_dict(ema)
     judged.eval()
     losses, si_snr_db, pesq = [], [], []
     loss_of, disturbance_of = EnhancementLoss().to(device), PerceptualLoss().to(device)

@@ -11,7 +11,7 @@ from torch import nn
 from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.model import GTCRN
 from gtcrn_cli.training.fast.gru import BlockGRU
-from gtcrn_cli.training.fast.layers import speed_up
+from gtcrn_cli.training.fast.layers import use_fast_layers
 from gtcrn_cli.training.fast.norm import normalize_and_activate
 
 
@@ -22,7 +22,7 @@ def test_gru_is_torchs(count: int, bidirectional: bool, hidden: int):
     torch.manual_seed(0)
     reference = nn.GRU(8, hidden, batch_first=True, bidirectional=bidirectional)
     fast = copy.deepcopy(reference)
-    speed_up(fast)
+    use_fast_layers(fast)
     assert isinstance(fast, BlockGRU)
     weights = torch.randn(count, 9, hidden * (1 + bidirectional))
     found = []
@@ -67,7 +67,7 @@ def networks(request: pytest.FixtureRequest) -> tuple[GTCRN, GTCRN]:
     torch.manual_seed(0)
     network = GTCRN(GTCRNConfig.parse(request.param))
     fast = copy.deepcopy(network)
-    speed_up(fast)
+    use_fast_layers(fast)
     return network, fast
 
 

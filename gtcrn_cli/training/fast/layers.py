@@ -6,7 +6,8 @@ GRU is one compiled loop forward and one backward. Batch normalisation and PReLU
 memory, run as one; transposed convolutions, which PyTorch has no fast code for, as plain ones; and
 skips are taken without a copy of all of them.
 
-`speed_up` swaps the classes of a network's modules. Parameters, their names and the results stay.
+`use_fast_layers` swaps the classes of a network's modules. Parameters, their names and the results
+stay. `gpu` has those for a GPU.
 
 In the GRU sequences are the innermost dimension, in blocks of up to `LANES`: every loop vectorises,
 and a block's state stays in the first-level cache. Equations and gate order (reset, update, new)
@@ -15,6 +16,7 @@ are those of `nn.GRU`.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -28,8 +30,17 @@ from .gru import BlockGRU
 from .norm import normalize_and_activate
 
 
-def speed_up(network: nn.Module) -> None:
-    """Let a network on the CPU train faster; it still gives and learns the same."""
+def use_fast_layers(network: nn.Module, device: str = "cpu") -> None:
+    """Let a network train faster on a device; it still gives and learns the same.
+
+    On a GPU without Triton, and on other devices, layers stay as they are.
+    """
+    if device.startswith("cuda") and find_spec("triton"):
+        from .gpu import use_gpu_layers
+
+        use_gpu_layers(network)
+    if device != "cpu":
+        return
     fast = {
         nn.GRU: BlockGRU,
         GTBlock: FastGTBlock,
