@@ -191,5 +191,17 @@ def _enhance(noisy: Sound, engine: Engine, how: Enhancing) -> Sound:
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """File names as text; with their folders where several files are called the same."""
     count = Counter(path.name for path in paths)
-    names = [path.name if count[path.name] == 1 else str(path) for path in paths]
+    alike = [path.absolute() for path in paths if count[path.name] > 1]
+    # without the folders that they share, and that the reader of a page need not know
+    root = Path("/")
+    if len({path.drive for path in alike}) == 1:
+        root = Path(os.path.commonpath([path.parent for path in alike]))
+    names = []
+    for path in paths:
+        if count[path.name] == 1:
+            names.append(path.name)
+        elif root == Path(root.anchor):
+            names.append(str(path))
+        else:
+            names.append(path.absolute().relative_to(root).as_posix())
     return [os.fsencode(name).decode("utf-8", "replace") for name in names]

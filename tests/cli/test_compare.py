@@ -51,6 +51,14 @@ def test_compare_shows_what_it_is_given(run, noisy_path: Path):
     assert not data["gainIsMask"]
 
 
+def test_compare_takes_opus_inside_on_demand(run, noisy_path: Path):
+    sizes = []
+    for sound in ("flac", "opus"):
+        assert run(noisy_path, noisy_path, "--sound", sound, "-o", f"{sound}.html").code == 0
+        sizes.append(Path(f"{sound}.html").stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]  # the script is as long in both
+
+
 @pytest.mark.slow
 def test_compare_makes_a_picture_on_demand(run, noisy_path: Path):
     pytest.importorskip("matplotlib")

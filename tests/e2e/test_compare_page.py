@@ -106,6 +106,20 @@ def test_digits_and_buttons_switch_at_once_without_a_gap(tapped: Page, tones_pat
     assert tapped.find("#play").text == "Play"
 
 
+def test_a_page_with_opus_inside_looks_and_sounds_alike(tapped: Page, tones_path: Path):
+    paths = [tones_path.with_name(f"{hz}.wav") for hz in (500, 1500)]
+    small = tones_path.with_name("small.html")
+    write_page(compare(paths[0], paths[1:]), small, "opus")
+    tapped.open(small)
+    assert not tapped.find("#problem").is_displayed()
+    assert all(len(picture) > 1_000 for picture in tapped.pictures())
+    tapped.press(" ")
+    tapped.wait(lambda: tapped.position_s > 0.3)
+    assert loudest_hz(tapped.listen(0.3)) == pytest.approx(500, abs=10)
+    tapped.press("2")
+    assert loudest_hz(tapped.listen(0.4)[-2048:]) == pytest.approx(1500, abs=20)
+
+
 def test_level_match_makes_them_equally_loud(tapped: Page, tones_path: Path):
     tapped.open(tones_path)
 

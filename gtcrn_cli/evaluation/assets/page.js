@@ -36,15 +36,28 @@ function clock(seconds, digits = 1) {
   return `${Math.floor(whole / (60 * unit))}:${rest}`;
 }
 
+/** The columns of a picture: each was told as its difference to the one before, and deflated. */
+async function unpack(text) {
+  const inflated = new Blob([decodeBase64(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = new Uint8Array(await new Response(inflated).arrayBuffer());
+  for (let i = data.rows; i < bytes.length; i++) bytes[i] += bytes[i - data.rows];
+  return bytes;
+}
+
+async function unpackPictures() {
+  for (const track of tracks) {
+    track.spectrum = await unpack(track.spectrum);
+    if (track.gain) track.gain = await unpack(track.gain);
+  }
+}
+
 // Tracks: as they came, and unpacked
 
 const tracks = data.tracks.map((track, index) => ({
   ...track,
   index,
   colour: track.role === "clean" ? "--track-clean" : `--track-${index}`,
-  spectrum: decodeBase64(track.spectrum),
   level: decodeBase64(track.level),
-  gain: track.gain && decodeBase64(track.gain),
   change: track.change && decodeBase64(track.change),
   buffer: null,
   extremes: null,
@@ -346,11 +359,11 @@ function drawMatrix(context, height, panel) {
   context.clip();
   context.fillStyle = colours.panel;
   context.fillRect(gutter, 0, plotWidth(), height);
-  context.imageSmoothingEnabled = (hopS / (view.end - view.start)) * plotWidth() < 1;
+  context.imageSmoothingEnabled = ((hopS * data.columnHops) / (view.end - view.start)) * plotWidth() < 1;
   context.imageSmoothingQuality = "high";
   for (const tile of panel.tiles) {
-    const left = snap(toX((tile.first - 0.5) * hopS));
-    const right = snap(toX((tile.first + tile.count - 0.5) * hopS));
+    const left = snap(toX((tile.first * data.columnHops - 0.5) * hopS));
+    const right = snap(toX(((tile.first + tile.count) * data.columnHops - 0.5) * hopS));
     if (right > gutter && left < width) context.drawImage(tile.canvas, left, 0, right - left, height);
   }
   context.restore();
@@ -586,8 +599,8 @@ function showReadout(event) {
   const parts = [clock(data.startS + seconds, 2)];
   if (hovered.matrix) {
     const fraction = clamp(1 - event.offsetY / hovered.height, 0, 0.9999);
-    const frame = Math.round(seconds / hovered.track.hopS);
-    const byte = hovered.matrix[frame * data.rows + Math.floor(fraction * data.rows)];
+    const column = Math.floor(Math.round(seconds / hovered.track.hopS) / data.columnHops);
+    const byte = hovered.matrix[column * data.rows + Math.floor(fraction * data.rows)];
     parts.push(`${Math.round(hzOfFraction(fraction))} Hz`);
     if (byte !== undefined) parts.push(signed(`${Math.round(decibels(byte))} dB`));
   }
@@ -759,12 +772,18 @@ async function decodeAudio() {
   draw();
 }
 
-function begin() {
+async function begin() {
   element("title").textContent = data.title;
   const part = data.startS > 0 ? `${clock(data.startS)} to ${clock(data.startS + duration)}` : clock(duration);
   element("summary").textContent = `${part}, ${tracks.length} sounds to compare`;
   element("notes").append(...data.notes.map((note) => make("li", {}, note)));
   element("made").append(...data.made.map((line) => make("p", {}, line)));
+  try {
+    await unpackPictures();
+  } catch (error) {
+    showProblem(`This browser is too old for this page: it cannot unpack the pictures (${error.message}).`);
+    return;
+  }
   readColours();
   addPanels();
   addFigures();
