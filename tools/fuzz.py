@@ -3,7 +3,8 @@
     python tools/fuzz.py --count 10000 --seed 1 [--keep FOLDER] [--jobs 2]
 
 Each case is a small recording with bits flipped, a part cut out, put in twice or swapped, or with
-another recording spliced in. It goes through a file, a pipe on stdin, or a batch. Right is:
+another recording spliced in; some have tags, pictures, chapters and chunks. It goes through a file,
+a pipe on stdin, or a batch, to WAV or to its own format. Right is:
 
 - an output that is whole, and as long as what ffmpeg decodes of the same bytes (to 0.1 s), or
 - one line for the user, and nothing left but what is called ``.partial``.
@@ -16,10 +17,12 @@ done again (``--first``). A worker process does the work: what crashes a decoder
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -89,7 +92,34 @@ MADE = [
     ("a.tta", "-c:a tta"),
     ("a.ac3", "-c:a ac3"),
 ]
+# Of those above, what gets tags, pictures and chapters, too; and chunks of a WAV.
+TAGGED = ("10", "15", "17", "18", "19")
+CHAPTERS = """;FFMETADATA1
+title=A talk
+[CHAPTER]
+TIMEBASE=1/1000
+START=0
+END=600
+title=one
+[CHAPTER]
+TIMEBASE=1/1000
+START=600
+END=1200
+title=two
+"""
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(300)
+CHUNKS = [
+    (b"bext", b"a recorder".ljust(602, b"\0")),
+    (b"iXML", b"<BWFXML><SCENE>1</SCENE></BWFXML>"),
+    (b"cue ", struct.pack("<IIIIIII", 1, 1, 4800, 0x61746164, 0, 0, 4800)),
+    (b"LIST", b"adtllabl" + struct.pack("<II", 10, 1) + b"mark\0\0"),
+    (b"LIST", b"INFOINAM" + struct.pack("<I", 6) + b"A talk"),
+    (b"smpl", bytes(36)),
+    (b"id3 ", b"ID3\x03\0\0\0\0\0\x10TIT2\0\0\0\x06\0\0\0talk"),
+    (b"odd ", b"one"),
+]
 WAYS = ("file", "file", "stdin", "batch")
+SAME = 0.4  # share of cases that go to their own format
 
 
 @dataclass
@@ -115,7 +145,12 @@ def make_bases(folder: Path) -> list[Path]:
         path = folder / f"{i:02}-{kind}-{subtype}.{ending}".lower()
         samples = np.stack([sound] * channels, 1)
         soundfile.write(path, samples, RATE, subtype, format=kind)
+    for path in sorted(folder.iterdir()):
+        if path.name[:2] in TAGGED:
+            add_tags(shutil.copy(path, path.with_name(f"tagged-{path.name}")))
+    add_chunks(folder / "00-wav-pcm_16.wav", folder / "tagged-chunks.wav")
     if has_ffmpeg():
+        (folder / "chapters.txt").write_text(CHAPTERS)
         plain = folder / "00-wav-pcm_16.wav"
         for name, options in MADE:
             target, arguments = folder / f"ffmpeg-{name}", options.split()
@@ -125,7 +160,43 @@ def make_bases(folder: Path) -> list[Path]:
                     subprocess.run(command, stdout=file, check=True)
             else:
                 subprocess.run([*command, str(target)], check=True)
+        chapters = ["-f", "ffmetadata", "-i", str(folder / "chapters.txt"), "-map_metadata", "1"]
+        for name, codec in (("tagged.m4a", "aac"), ("tagged.mka", "flac"), ("tagged.mp3", "mp3")):
+            command = ["ffmpeg", "-v", "error", "-y", "-i", str(plain), *chapters, "-c:a", codec]
+            subprocess.run([*command, str(folder / name)], check=True)
+        (folder / "chapters.txt").unlink()
     return sorted(folder.iterdir())
+
+
+def add_tags(path: Path) -> None:
+    """Texts and a picture, by the tag library that gtcrn uses, too."""
+    import mutagen
+    from mutagen import flac, id3
+
+    file = mutagen.File(path)
+    if file.tags is None:
+        file.add_tags()
+    if path.suffix in (".mp3", ".aiff"):
+        file.tags.add(id3.TIT2(encoding=3, text=["A talk"]))
+        file.tags.add(id3.APIC(encoding=3, mime="image/png", type=3, desc="", data=PICTURE))
+        file.tags.add(id3.CHAP(element_id="c1", start_time=0, end_time=600, sub_frames=[]))
+    else:
+        picture = flac.Picture()
+        picture.mime, picture.type, picture.data = "image/png", 3, PICTURE
+        file.tags["title"] = ["A talk"]
+        if path.suffix == ".flac":
+            file.add_picture(picture)
+        else:
+            file.tags["metadata_block_picture"] = [base64.b64encode(picture.write()).decode()]
+    file.save()
+
+
+def add_chunks(source: Path, target: Path) -> None:
+    """A WAV with what recorders and editors write, before the sound and behind it."""
+    data = source.read_bytes()
+    laid = [name + struct.pack("<I", len(c)) + c + bytes(len(c) % 2) for name, c in CHUNKS]
+    data = data[:12] + b"".join(laid[:3]) + data[12:] + b"".join(laid[3:])
+    target.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
 
 
 def has_ffmpeg() -> bool:
@@ -162,13 +233,13 @@ def damaged(data: bytes, others: list[bytes], rng: np.random.Generator) -> tuple
     return kind, data[:last] + other[begin if rng.random() < 0.7 else 0 :]
 
 
-def case(number: int, seed: int, bases: list[Path]) -> tuple[Path, str, str, bytes]:
-    """Base, damage, way and bytes of a case."""
+def case(number: int, seed: int, bases: list[Path]) -> tuple[Path, str, str, bytes, bool]:
+    """Base, damage, way and bytes of a case, and whether it goes to its own format."""
     rng = np.random.default_rng([seed, number])
     base = bases[int(rng.integers(len(bases)))]
     way = str(rng.choice(WAYS))
     damage, data = damaged(base.read_bytes(), [path.read_bytes() for path in bases[::5]], rng)
-    return base, damage, way, data
+    return base, damage, way, data, rng.random() < SAME
 
 
 def decoded(path: Path, options: list[str]) -> int:
@@ -190,7 +261,17 @@ def lost(written: Path | str, source: Path) -> str:
     if not has_ffmpeg():
         return ""
     there = 0
-    info = soundfile.info(written)
+    try:
+        info = soundfile.info(written)
+    except soundfile.LibsndfileError:  # one of ffmpeg's
+        again = Path(tempfile.gettempdir(), f"gtcrn-fuzz-{os.getpid()}.wav")
+        subprocess.run(["ffmpeg", "-v", "quiet", "-y", "-i", str(written), str(again)], check=False)
+        if not again.exists():
+            return f"{written} cannot be read"
+        try:
+            return lost(again, source)
+        finally:
+            again.unlink()
     for options in (
         ["-ar", str(info.samplerate)],
         ["-ar", str(info.samplerate), "-af", KEEP_TIME],
@@ -216,15 +297,15 @@ class Bench:
 
     def do(self, number: int) -> Finding:
         """One case through a file or stdin."""
-        base, damage, way, data = case(number, self.seed, self.bases)
+        base, damage, way, data, same = case(number, self.seed, self.bases)
         finding = Finding(number, base.name, damage, way, "")
         source = self.folder / f"in{base.suffix}"
-        target = self.folder / "out" / "out.wav"
+        target = self.folder / "out" / f"out{base.suffix if same else '.wav'}"
         shutil.rmtree(target.parent, ignore_errors=True)
         target.parent.mkdir()
         source.write_bytes(data)
         self._denoise(source, target, way, data, finding)
-        self._look_at(target.parent, finding)
+        self._look_at(target, finding)
         if finding.ended == "done" and not finding.wrong:
             missing = lost(target, source)
             finding.wrong, finding.detail = ("less sound", missing) if missing else ("", "")
@@ -247,9 +328,10 @@ class Bench:
             finding.ended, finding.wrong = "broke", "traceback"
             finding.detail = traceback.format_exc()
 
-    def _look_at(self, folder: Path, finding: Finding) -> None:
-        left = sorted(path.name for path in folder.iterdir())
-        expected = [["out.wav"]] if finding.ended == "done" else [[], ["out.partial.wav"]]
+    def _look_at(self, target: Path, finding: Finding) -> None:
+        left = sorted(path.name for path in target.parent.iterdir())
+        done, partial = [target.name], [f"out.partial{target.suffix}"]
+        expected = [done] if finding.ended == "done" else [[], partial]
         if left not in expected and not finding.wrong:
             finding.wrong, finding.detail = "leftovers", f"{left}; {finding.detail}"
 
@@ -261,14 +343,16 @@ class Bench:
         folder.mkdir()
         findings = {}
         for number in numbers:
-            base, damage, _, data = case(number, self.seed, self.bases)
+            base, damage, _, data, _ = case(number, self.seed, self.bases)
             name = f"{number}{base.suffix}"
             (folder / name).write_bytes(data)
             findings[name] = Finding(number, base.name, damage, "batch", "told")
         report = self.folder / "report.json"
         report.unlink(missing_ok=True)
         command = [sys.executable, "-m", "gtcrn_cli", "batch", str(folder), str(output)]
-        command += ["--format", "wav", "--report", str(report), "--jobs", "1"]
+        if not case(numbers[0], self.seed, self.bases)[-1]:
+            command += ["--format", "wav"]
+        command += ["--report", str(report), "--jobs", "1"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         entries = json.loads(report.read_text())["files"] if report.exists() else []
         for entry in entries:
@@ -426,7 +510,7 @@ def main() -> None:
                 print(json.dumps(asdict(finding)), flush=True)
                 if options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)
-                    base, _, _, data = case(finding.number, options.seed, made)
+                    base, _, _, data, _ = case(finding.number, options.seed, made)
                     (options.keep / f"{finding.number}{base.suffix}").write_bytes(data)
     elapsed_s = time.monotonic() - start
     ended = ", ".join(f"{count} {how}" for how, count in sorted(counts.items()))
