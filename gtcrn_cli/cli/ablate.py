@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .train import Microphones, Rooms, load_corpora, require_torch
+from .train import Microphones, Rooms, load_corpora, require_run, require_torch
 
 
 def ablate(
@@ -66,6 +66,7 @@ def ablate(
     named as in 'gtcrn train --config'.
     """
     require_torch()
+    require_run(folder, "cpu")
     import torch
 
     from ..errors import MissingExtraError

@@ -211,7 +211,7 @@ def batch(
         plan = preview(order, network, manifest)
         _print_plan(plan, output)
         if not (allow_empty or plan.todo or plan.unchanged):
-            raise UserError(_nothing(source, include))
+            raise UserError(_nothing(source, include, exclude))
         return
 
     def hire(network: jobs.Model) -> Workers:
@@ -251,12 +251,13 @@ def batch(
     if result.failures:
         raise typer.Exit(1)
     if not allow_empty and len(result.entries) == result.count("skipped"):
-        raise UserError(_nothing(source, include))
+        raise UserError(_nothing(source, include, exclude))
 
 
-def _nothing(source: str, include: list[str] | None) -> str:
+def _nothing(source: str, include: list[str] | None, exclude: list[str] | None) -> str:
     where = "in the list on stdin" if source == "-" else f"in {source}"
     like = f" like {' or '.join(include)}" if include else ""
+    like += f" but {' and '.join(exclude)}" if exclude else ""
     return f"nothing to do: there is no sound file{like} {where} (--allow-empty: that is fine)"
 
 

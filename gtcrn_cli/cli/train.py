@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import MissingExtraError, UserError
+from ..paths import refuse_url
 
 if TYPE_CHECKING:
     from ..network.config import GTCRNConfig
@@ -139,6 +141,8 @@ def train(
     RUN/log.csv has the losses. Ctrl-C loses nothing: the same command goes on.
     """
     require_torch()
+    if write_validation is None:
+        require_run(run, device)
     from ..network.checkpoint import load_model
     from ..network.growth import grow
 
@@ -267,6 +271,7 @@ def finetune(
     those that it begins with.
     """
     require_torch()
+    require_run(run, device)
     from ..network.checkpoint import load_model
     from ..training.corpora import list_clips, load_joined, rehearsal
     from ..training.plan import Plan
@@ -322,11 +327,6 @@ def _train(run: Path, plan: Any, *, threads: int, **options: Any) -> None:
     from ..training.recipe import Recipe
 
     torch.set_num_threads(threads)
-    try:
-        torch.zeros(1, device=options["device"])
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"torch cannot use the device {options['device']!r}: {reason}") from None
     with _progress(plan.steps) as report:
         run_training(run, plan, Recipe(), report=report, **options)
     _say(f"{run / 'model.safetensors'}: use it with --model {run / 'model.safetensors'}")
@@ -337,6 +337,31 @@ def require_torch() -> None:
 
     if find_spec("torch") is None:
         raise MissingExtraError("training", "train")
+
+
+def require_run(run: Path, device: str) -> None:
+    """Refuse a folder that cannot be written and a device that is not there, before all work.
+
+    Raises
+    ------
+    UserError
+        With the reason.
+    """
+    refuse_url(run)
+    place = run.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"{place} is no folder: give a folder for the run")
+    if not os.access(place, os.W_OK):
+        raise UserError(f"the folder {place} cannot be written to")
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"torch cannot use the device {device!r}: {reason}") from None
 
 
 def _config(text: str) -> GTCRNConfig:

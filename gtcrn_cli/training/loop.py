@@ -100,7 +100,8 @@ def train(
     Raises
     ------
     UserError
-        The run was started with another plan, the disk is full, or memory does not suffice.
+        The run was started with another plan or other recordings, the disk is full, or memory does
+        not suffice.
     KeyboardInterrupt
         Ctrl-C or SIGTERM; the run's state is saved.
     """
@@ -110,7 +111,7 @@ def train(
         network = build_network(start_from) if start_from else GTCRN(config)
         network.train().to(device)
         use_fast_layers(network, device)
-        state = Run.begin(run, plan, network)
+        state = Run.begin(run, plan, network, corpora.fingerprints)
         trained = [p for p in network.parameters() if p.requires_grad]
         origin = [p.detach().clone() for p in trained]
         if state.step and start_from:  # a run that goes on is drawn to where it began

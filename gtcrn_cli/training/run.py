@@ -31,6 +31,8 @@ class Run:
         ``last.pt``, ``model.safetensors`` and ``log.csv`` lie here.
     ema
         The exponential moving average of the network's weights and statistics, by name.
+    corpora
+        Fingerprints of what it is trained on.
     step
         Steps that were taken.
     hours
@@ -42,24 +44,25 @@ class Run:
     network: GTCRN
     ema: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
+    corpora: dict[str, str]
     step: int = 0
     hours: float = 0.0
 
     @classmethod
-    def begin(cls, folder: Path, plan: Plan, network: GTCRN) -> Run:
+    def begin(cls, folder: Path, plan: Plan, network: GTCRN, corpora: dict[str, str]) -> Run:
         """A new run with this network, or what is in the folder, if there is one.
 
         Raises
         ------
         UserError
-            The folder has a model and no run; or a run with another plan.
+            The folder has a model and no run; or a run with another plan, or of other recordings.
         """
         ema = {name: value.clone() for name, value in network.state_dict().items()}
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
-        run = cls(folder, plan, network, ema, optimizer)
+        run = cls(folder, plan, network, ema, optimizer, corpora)
         if run.last.exists():
             run.load()
         elif run.model.exists():
@@ -91,6 +94,12 @@ class Run:
                     f"the run in {self.folder} was started with {name} = {plan.get(name)}, not "
                     f"{value}: give that, or another folder"
                 )
+        for kind, fingerprint in kept.get("corpora", {}).items():  # earlier versions kept none
+            if self.corpora[kind] != fingerprint:
+                raise UserError(
+                    f"the run in {self.folder} was started with other {kind}: give that, or begin "
+                    f"another run with --start-from {self.model}"
+                )
         try:
             self.network.load_state_dict(kept["network"])
         except RuntimeError:
@@ -109,6 +118,7 @@ class Run:
             "step": self.step,
             "hours": self.hours,
             "plan": asdict(self.plan),
+            "corpora": self.corpora,
             "network": self.network.state_dict(),
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),

@@ -40,11 +40,30 @@ def refused(*words: str) -> str:
         (["batch", "empty", "out"], "nothing to do: .* in empty .*--allow-empty"),
         (["batch", "empty", "out", "--dry-run"], "nothing to do"),
         (["batch", "-", "out"], "nothing to do: .*list on stdin"),
+        (["batch", "in", "out", "--exclude", "*.wav"], r"no sound file but \*\.wav in in"),
         (["batch", "in", "out", "--include", "*.wma"], r"no sound file like \*\.wma in in"),
     ],
 )
 def test_the_other_kind_of_place_and_none_at_all(words: list[str], said: str, folder: Path):
     assert re.search(said, refused(*words))
+
+
+@pytest.mark.parametrize("command", ["train", "finetune", "ablate"])
+def test_a_run_needs_a_folder_before_its_work(command: str, folder: Path):
+    pytest.importorskip("torch", reason="the extra 'train' is not installed")
+    words = [command, "in/a.wav", "--speech", "in", "--noise", "in"]
+    assert "in/a.wav is no folder" in refused(*words)
+    words[1] = "in/a.wav/run"
+    assert "in/a.wav is no folder" in refused(*words)
+    assert soundfile.info("in/a.wav").duration == 6.5
+
+
+def test_a_device_that_is_not_there_is_said_before_the_work(folder: Path):
+    pytest.importorskip("torch", reason="the extra 'train' is not installed")
+    words = ["--speech", "nowhere", "--noise", "nowhere", "--device", "cuda:97"]
+    said = refused("train", "run", *words)
+    assert "torch cannot use the device 'cuda:97'" in said and "\n" not in said
+    assert not Path("run").exists()
 
 
 @pytest.mark.parametrize(

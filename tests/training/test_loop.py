@@ -107,6 +107,15 @@ def test_another_plan_is_refused_half_way(tmp_path: Path, halves: tuple[Corpora,
     run_training(tmp_path, halves, replace(PLAN, steps=1))
     with pytest.raises(UserError, match=r"started with learning_rate = 0.001, not 0.5"):
         run_training(tmp_path, halves, replace(PLAN, learning_rate=0.5))
+    train_half, valid_half = halves
+    half = replace(train_half.noise, lengths=train_half.noise.lengths // 2)
+    for kind, others in (
+        ("speech", replace(train_half, speech=valid_half.speech)),
+        ("noise", replace(train_half, noise=half)),
+        ("rooms", replace(train_half, rooms=[np.ones(9, np.float32)])),
+    ):
+        with pytest.raises(UserError, match=rf"started with other {kind}: .*--start-from"):
+            run_training(tmp_path, (others, valid_half), PLAN)
     with pytest.raises(UserError, match=r"is of another network: .*--config"):
         run_training(tmp_path, halves, config=GTCRNConfig.parse("gated"))
     run_training(tmp_path, halves, replace(PLAN, steps=2))  # more steps are no other plan
