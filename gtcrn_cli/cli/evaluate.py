@@ -91,6 +91,25 @@ def evaluate(
     model: Model = "gtcrn",
     engine: EngineName = "native",
     dnsmos: Annotated[bool, typer.Option(help="Measure DNSMOS, too, which takes longest.")] = True,
+    asr: Annotated[
+        Path | None,
+        typer.Option(
+            "--asr",
+            metavar="MODEL_DIR",
+            help="Count the words that a recogniser gets wrong, too: the folder of a Whisper in "
+            "the form of CTranslate2 (extra 'asr'). Held against NAME.txt beside the clean file, "
+            "or against what is heard in that.",
+            show_default=False,
+        ),
+    ] = None,
+    asr_language: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="What is spoken, for --asr: en, de, zh, ...",
+            show_default="found in each clean file",
+        ),
+    ] = None,
     format_name: Annotated[
         FormatChoice | None,
         typer.Option(
@@ -118,7 +137,12 @@ def evaluate(
 
     Means are given with their 95 % confidence interval. Recordings of more than 30 s are scored in
     windows of 20 s. What cannot be judged is listed at the end, and the exit code is 1 then.
+
+    With --asr the word error rate, too: all errors over all words, noisy, enhanced and clean, of
+    texts normalised as Whisper's authors do. The recogniser runs with 8-bit weights, beam 5 and
+    temperature 0, one core for each job, and asks the network for nothing.
     """
+    from ..evaluation.recognition import ASR, Whisper
     from ..evaluation.scoring import delay_in_words, find_trials
     from ..evaluation.scoring import evaluate as judge_all
     from ..network.checkpoint import load_model
@@ -126,6 +150,10 @@ def evaluate(
 
     if clean is None and not dnsmos:
         raise typer.BadParameter("without CLEAN only DNSMOS can be measured, and --no-dnsmos it is")
+    if asr is None and asr_language is not None:
+        raise typer.BadParameter("--asr-language is for --asr")
+    if asr is not None and clean is None:
+        raise typer.BadParameter("--asr needs CLEAN: what is said there is what the words are")
     if enhanced is not None:
         refuse_enhancing_options(context, "--enhanced")
     elif align:
@@ -135,6 +163,9 @@ def evaluate(
     if output is not None:
         require_free(output, overwrite)
     trials = find_trials(noisy, clean, enhanced)
+    recogniser = None if asr is None else ASR(asr, asr_language)
+    if recogniser is not None:
+        Whisper(recogniser)  # before the work: is it one?
     results = judge_all(
         trials,
         None if enhanced else load_model(model),
@@ -143,6 +174,7 @@ def evaluate(
         min(jobs or available_cores(), len(trials)),
         settings,
         align,
+        recogniser,
     )
     bar = sys.stderr.isatty() and not quiet
     judged = _collect(_with_bar(results, len(trials), bar), as_text, output)

@@ -25,6 +25,7 @@ from ..network.config import SAMPLE_RATE
 from ..signals import Samples
 from .alignment import REACH, delay_of, without_first
 from .measures import BY_WINDOW, Energies, Scores, dnsmos_scores
+from .recognition import ASR, Listener, Recogniser, Recognition, Whisper, text_of
 from .recordings import BLOCK, Mono, to_mono_blocks
 
 WINDOW_S = 20.0
@@ -52,12 +53,15 @@ class TrialResult:
     delay_ms
         By which an output of another tool is late, measured; ``None`` where it cannot be told, or
         gtcrn made it itself, which is in time.
+    recognition
+        What a recogniser heard, if one was asked.
     """
 
     name: str
     noisy: Scores
     enhanced: Scores
     delay_ms: float | None = None
+    recognition: Recognition | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def judge(
     with_dnsmos: bool,
     settings: Settings | None = None,
     align: bool = False,
+    recogniser: Recogniser | None = None,
 ) -> TrialResult:
     """Enhance (or read what was enhanced) and score one trial.
 
@@ -127,6 +132,8 @@ def judge(
     ----------
     align
         Take out the delay of what another tool enhanced; lengths may then differ by up to 250 ms.
+    recogniser
+        Hears all three, if there is a clean one.
 
     Raises
     ------
@@ -152,6 +159,9 @@ def judge(
             for number, signal in enumerate(signals)
         ]
     before, after = Judge(with_dnsmos), Judge(with_dnsmos)
+    text, listener = None, None
+    if recogniser is not None and trial.clean is not None:
+        text, listener = text_of(trial.clean), Listener(recogniser)
     length = 0
     for window in windows(trial.name, signals, alike):
         noisy, enhanced = window[:2]
@@ -161,10 +171,13 @@ def judge(
             break
         before.add(noisy, clean, noisy)
         after.add(enhanced, clean, noisy)
+        if listener is not None:
+            listener.add(window)
     if length < SHORTEST_S * SAMPLE_RATE:
         raise UserError(f"{trial.name} is shorter than {SHORTEST_S} s")
     delay_ms = None if delay is None else 1000 * delay / SAMPLE_RATE
-    return TrialResult(trial.name, before.scores(), after.scores(), delay_ms)
+    recognition = listener.recognition(text) if listener is not None else None
+    return TrialResult(trial.name, before.scores(), after.scores(), delay_ms, recognition)
 
 
 # In a worker process
@@ -178,11 +191,18 @@ def prepare(
     with_dnsmos: bool,
     settings: Settings | None = None,
     align: bool = False,
+    asr: ASR | None = None,
 ) -> None:
-    """Load the model in this process."""
+    """Load the models in this process."""
     global _judge
-    loaded = load_engine(checkpoint, engine) if checkpoint else None
-    _judge = partial(judge, engine=loaded, with_dnsmos=with_dnsmos, settings=settings, align=align)
+    _judge = partial(
+        judge,
+        engine=load_engine(checkpoint, engine) if checkpoint else None,
+        with_dnsmos=with_dnsmos,
+        settings=settings,
+        align=align,
+        recogniser=Whisper(asr) if asr else None,
+    )
 
 
 def attempt(trial: Trial) -> TrialResult | Failure:

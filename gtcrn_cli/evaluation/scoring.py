@@ -12,7 +12,7 @@ import json
 import math
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -27,6 +27,7 @@ from ..network.checkpoint import Checkpoint
 from ..paths import refuse_url
 from .alignment import LEAST_MS
 from .judging import Failure, Trial, TrialResult, attempt, prepare
+from .recognition import ASR, KINDS, Recognition
 from .recordings import audio_files
 
 if any(
@@ -57,6 +58,20 @@ class Mean:
 
         margin = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / math.sqrt(len(known))
         return cls(float(known.mean()), float(margin), len(known))
+
+    @classmethod
+    def of_ratio(cls, parts: Sequence[int], wholes: Sequence[int]) -> Mean:
+        """The sum of the parts over that of the wholes.
+
+        The margin is that of a ratio estimate (Cochran 1977, section 2.11): files are what varies.
+        """
+        if sum(wholes) == 0:
+            return cls(math.nan, math.nan, 0)
+        ratio = sum(parts) / sum(wholes)
+        residues = [part - ratio * whole for part, whole in zip(parts, wholes, strict=True)]
+        # Their mean is zero, so what is left of a mean's margin is the spread.
+        margin = Mean.of(residues).margin * len(parts) / sum(wholes)
+        return cls(ratio, margin, len(parts))
 
     def __str__(self) -> str:
         if self.count == 0:
@@ -126,11 +141,13 @@ def evaluate(
     jobs: int = 1,
     settings: Settings | None = None,
     align: bool = False,
+    asr: ASR | None = None,
 ) -> Iterator[TrialResult | Failure]:
     """Judge many trials, in order, in `jobs` processes; results come as they are ready.
 
-    With `align`, outputs of other tools are held against what they are about in time. What goes
-    wrong with one trial, even the end of its process, is that trial's `Failure`.
+    With `align`, outputs of other tools are held against what they are about in time. With `asr`, a
+    recogniser hears the trials that have a clean original. What goes wrong with one trial, even the
+    end of its process, is that trial's `Failure`.
     """
     from pebble import ProcessExpired, ProcessPool
 
@@ -138,7 +155,7 @@ def evaluate(
     pool = ProcessPool(
         jobs,
         initializer=prepare,
-        initargs=(checkpoint, engine, with_dnsmos, settings, align),
+        initargs=(checkpoint, engine, with_dnsmos, settings, align, asr),
         context=multiprocessing.get_context("spawn"),
     )
     try:
@@ -179,44 +196,96 @@ def summarize(results: Sequence[TrialResult]) -> dict[str, dict[str, Mean]]:
     }
 
 
+def recognitions(results: Sequence[TrialResult]) -> list[Recognition]:
+    """What was heard, of those that were heard."""
+    return [r.recognition for r in results if r.recognition is not None]
+
+
+def word_error_rates(results: Sequence[TrialResult]) -> dict[str, Mean]:
+    """All errors over all words, by `KINDS`; none where no recogniser was asked."""
+    heard = recognitions(results)
+    rates = {}
+    for kind in KINDS if heard else ():
+        counted = [one for one in heard if kind in one.errors]
+        rates[kind] = Mean.of_ratio(
+            [one.errors[kind] for one in counted], [one.words for one in counted]
+        )
+    return rates
+
+
 def as_markdown(results: Sequence[TrialResult]) -> str:
-    """The means as a table."""
+    """The means as a table, and the word error rate of all words."""
     rows = [
         [name, str(means["noisy"]), str(means["enhanced"]), str(means["enhanced"].count)]
         for name, means in summarize(results).items()
     ]
-    return table(["measure", "noisy", "enhanced", "files"], rows) + "\n"
+    rates = word_error_rates(results)
+    if not rates:
+        return table(["measure", "noisy", "enhanced", "files"], rows) + "\n"
+    rows = [[*row[:3], "", row[3]] for row in rows]
+    rows.append(["WER", *(str(rates[kind]) for kind in KINDS), str(rates["noisy"].count)])
+    heard = recognitions(results)
+    from_text = sum(one.from_text for one in heard)
+    sources = {
+        f"the text beside {from_text} clean files": from_text,
+        f"what was heard in {len(heard) - from_text} clean files": len(heard) - from_text,
+    }
+    said = " and ".join(source for source, count in sources.items() if count)
+    words = sum(one.words for one in heard)
+    rows_of_text = f"WER: all errors over all {words} words of {said}."
+    heading = ["measure", "noisy", "enhanced", "clean", "files"]
+    return table(heading, rows) + f"\n\n{rows_of_text}\n"
 
 
 def as_csv(results: Sequence[TrialResult]) -> str:
-    """A line for each file: its name, every measure, noisy and enhanced, and any delay found."""
+    """A line for each file: its name, every measure, noisy and enhanced, and any delay found.
+
+    Where a recogniser was asked, also its error rates, and the errors and words that they are made
+    of: the sum of the errors over the sum of the words is the rate of all files.
+    """
     names = list(results[0].enhanced)
     delays = any(result.delay_ms is not None for result in results)
+    heard = bool(recognitions(results))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     heading = [f"{kind} {n}" for n in names for kind in ("noisy", "enhanced")]
-    writer.writerow(["file", *heading, *(["delay ms"] if delays else [])])
+    heading += ["delay ms"] if delays else []
+    counts = [f"{kind} word errors" for kind in KINDS] + ["words", "words from"]
+    writer.writerow(["file", *heading, *([f"{k} WER" for k in KINDS] + counts if heard else [])])
     for result in results:
         values = [v[n] for n in names for v in (result.noisy, result.enhanced)]
         if delays:
             values.append(math.nan if result.delay_ms is None else result.delay_ms)
-        writer.writerow([result.name, *(f"{v:.4f}" if math.isfinite(v) else "" for v in values)])
+        cells: list[str | int] = [f"{v:.4f}" if math.isfinite(v) else "" for v in values]
+        if (one := result.recognition) is not None:
+            rates = (rate_of(one, kind) for kind in KINDS)
+            cells += ["" if rate is None else f"{rate:.4f}" for rate in rates]
+            cells += [one.errors.get(kind, "") for kind in KINDS]
+            cells += [one.words, "text" if one.from_text else "clean"]
+        writer.writerow([result.name, *cells])
     return buffer.getvalue()
+
+
+def rate_of(one: Recognition, kind: str) -> float | None:
+    """The word error rate of one file; ``None`` where nothing is said, or it is the reference."""
+    return one.errors[kind] / one.words if one.words and kind in one.errors else None
 
 
 def as_json(results: Sequence[TrialResult]) -> str:
     """Files and means; what could not be measured is null."""
 
-    def plain(number: float) -> float | None:
-        return round(number, 4) if math.isfinite(number) else None
+    def plain(number: float | None) -> float | None:
+        return None if number is None or not math.isfinite(number) else round(number, 4)
 
-    means = {
-        name: {
-            kind: {"mean": plain(m.value), "margin": plain(m.margin), "files": m.count}
-            for kind, m in pair.items()
-        }
+    def with_margin(m: Mean) -> dict[str, float | None]:
+        return {"mean": plain(m.value), "margin": plain(m.margin), "files": m.count}
+
+    means: dict[str, dict[str, dict[str, float | None]]] = {
+        name: {kind: with_margin(m) for kind, m in pair.items()}
         for name, pair in summarize(results).items()
     }
+    if rates := word_error_rates(results):
+        means["WER"] = {kind: with_margin(rate) for kind, rate in rates.items()}
     files = [
         {
             "file": r.name,
@@ -224,6 +293,20 @@ def as_json(results: Sequence[TrialResult]) -> str:
             "enhanced": {n: plain(v) for n, v in r.enhanced.items()},
         }
         | ({} if r.delay_ms is None else {"delay_ms": plain(r.delay_ms)})
+        | ({} if r.recognition is None else {"recognition": _recognition(r.recognition, plain)})
         for r in results
     ]
     return json.dumps({"means": means, "files": files}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _recognition(
+    one: Recognition, plain: Callable[[float | None], float | None]
+) -> dict[str, object]:
+    return {
+        "WER": {kind: plain(rate_of(one, kind)) for kind in KINDS},
+        "errors": one.errors,
+        "words": one.words,
+        "words_from": "text" if one.from_text else "clean",
+        "said": one.said,
+        "heard": one.heard,
+    }
