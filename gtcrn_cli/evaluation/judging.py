@@ -25,7 +25,7 @@ from ..network.config import SAMPLE_RATE
 from ..signals import Samples
 from .alignment import REACH, delay_of, without_first
 from .measures import BY_WINDOW, Energies, Scores, dnsmos_scores
-from .recognition import ASR, Listener, Recogniser, Recognition, Whisper, text_of
+from .recognition import ASR, Listener, Recogniser, Recognition, text_of, whisper_of_worker
 from .recordings import BLOCK, Mono, to_mono_blocks
 
 WINDOW_S = 20.0
@@ -201,7 +201,7 @@ def prepare(
         with_dnsmos=with_dnsmos,
         settings=settings,
         align=align,
-        recogniser=Whisper(asr) if asr else None,
+        recogniser=whisper_of_worker(asr) if asr else None,
     )
 
 

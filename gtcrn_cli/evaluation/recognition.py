@@ -12,6 +12,7 @@ case, no punctuation); of languages that are written without spaces every letter
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -143,6 +144,16 @@ class Whisper:
             max_new_tokens=MOST_TOKENS,
         )
         return Heard(" ".join(segment.text.strip() for segment in segments), info.language)
+
+
+def whisper_of_worker(asr: ASR) -> Whisper:
+    """A Whisper for a process that is ended from outside, and then leaves nothing behind."""
+    import tqdm
+
+    whisper = Whisper(asr)
+    # faster-whisper has a progress bar even where it shows none, whose lock is one of the system.
+    tqdm.tqdm.set_lock(threading.RLock())
+    return whisper
 
 
 def _require_files(folder: Path) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from support.places import PROJECT
 from support.whisper import WORDS, write_whisper
 from typer.testing import CliRunner
 
@@ -225,9 +229,14 @@ def test_the_command_counts_words_and_leaves_out_what_it_cannot(pair: Path, whis
     shutil.copy(pair / "clean" / "two.wav", pair / "clean" / "three.wav")
     (pair / "clean" / "three.txt").write_bytes(b"\xff\xfe\x00")
     target = pair / "scores.json"
-    said = run(pair / "noisy", pair / "clean", "--enhanced", pair / "clean", "--asr", whisper,
-               "-o", target, code=1)  # fmt: skip
-    assert "not judged: " in said and "three.txt is not text in UTF-8" in said
+    words = ["evaluate", "noisy", "clean", "--no-dnsmos", "--enhanced", "clean"]
+    more = ["--asr", str(whisper), "-j", "1", "-o", str(target)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "gtcrn_cli", *words, *more],
+        cwd=pair, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.stderr == "gtcrn: not judged: clean/three.txt is not text in UTF-8\n"
     report = json.loads(target.read_text("utf-8"))
     assert [file["file"] for file in report["files"]] == ["one", "two"]
     one, two = (file["recognition"] for file in report["files"])
