@@ -101,9 +101,8 @@ def main() -> None:
         newest[place.rpartition(", Python ")[0]] = (place, chosen)
     shown = [[place, *(chosen.get(n, "-") for n in SHOWN)] for place, chosen in newest.values()]
     print(table(["where", *SHOWN], shown))
-    print(
-        f"\nAsked on {datetime.date.today().isoformat()}. Run are, in CI, 3.10 and 3.13 on Linux, x86-64.\n"
-    )
+    today = datetime.date.today().isoformat()
+    print(f"\nAsked on {today}. CI runs 3.10 and 3.13 on Linux, x86-64.\n")
     print("- Alpine: take an image with glibc, such as `python:3.13-slim`.")
     print("- Windows 11 on arm64 runs the Python for x86-64, for which there are all.")
     print("- Intel Macs: the last Numba with wheels is a beta where only that has them (above).")
