@@ -16,6 +16,7 @@ from ctypes import (
     c_char_p,
     c_int,
     c_int64,
+    c_long,
     c_size_t,
     c_uint8,
     c_uint32,
@@ -27,10 +28,10 @@ from typing import Any
 NAME = "libpulse.so.0"
 
 NO_AUTOSPAWN = 1
-INTERPOLATE_TIMING, AUTO_TIMING_UPDATE, DONT_MOVE = 0x2, 0x8, 0x200
+AUTO_TIMING_UPDATE, DONT_MOVE = 0x8, 0x200
 ADJUST_LATENCY, EARLY_REQUESTS = 0x2000, 0x4000
-RECORD_FLAGS = INTERPOLATE_TIMING | AUTO_TIMING_UPDATE | DONT_MOVE | ADJUST_LATENCY
-PLAY_FLAGS = INTERPOLATE_TIMING | AUTO_TIMING_UPDATE | DONT_MOVE | EARLY_REQUESTS
+RECORD_FLAGS = AUTO_TIMING_UPDATE | DONT_MOVE | ADJUST_LATENCY
+PLAY_FLAGS = AUTO_TIMING_UPDATE | DONT_MOVE | EARLY_REQUESTS
 
 CONTEXT_READY, CONTEXT_FAILED, CONTEXT_TERMINATED = 4, 5, 6
 STREAM_CREATING, STREAM_READY, STREAM_FAILED, STREAM_TERMINATED = 1, 2, 3, 4
@@ -55,6 +56,18 @@ class BufferAttributes(ctypes.Structure):
         ("prebuf", c_uint32),
         ("minreq", c_uint32),
         ("fragsize", c_uint32),
+    ]
+
+
+class TimingInfo(ctypes.Structure):
+    """The beginning of ``pa_timing_info``, as the server said it last; times in microseconds."""
+
+    _fields_ = [
+        ("seconds", c_long),
+        ("microseconds", c_long),
+        ("synchronized_clocks", c_int),
+        ("sink_usec", c_uint64),
+        ("source_usec", c_uint64),
     ]
 
 
@@ -91,7 +104,7 @@ _IMMEDIATE: dict[str, tuple[Any, list[Any]]] = {
     "pa_stream_get_device_name": (c_char_p, [c_void_p]),
     "pa_stream_is_suspended": (c_int, [c_void_p]),
     "pa_stream_get_buffer_attr": (POINTER(BufferAttributes), [c_void_p]),
-    "pa_stream_get_latency": (c_int, [c_void_p, POINTER(c_uint64), POINTER(c_int)]),
+    "pa_stream_get_timing_info": (POINTER(TimingInfo), [c_void_p]),
     "pa_stream_get_underflow_index": (c_int64, [c_void_p]),
     "pa_stream_readable_size": (c_size_t, [c_void_p]),
     "pa_stream_peek": (c_int, [c_void_p, POINTER(c_void_p), POINTER(c_size_t)]),

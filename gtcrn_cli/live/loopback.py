@@ -112,7 +112,9 @@ class _Listener:
         if play is not None:
             player = Player(Ring(60 * RATE, 1), RATE // 200, len(play), 60 * RATE)
             player.ring.write(play)
-            plan = StreamPlan(sink, "the microphone", RATE, 1, 2 * BLOCK, 4 * BLOCK, 16 * BLOCK)
+            plan = StreamPlan(
+                *(sink, "the microphone", RATE, 1, 2 * BLOCK), kept=4 * BLOCK, most=16 * BLOCK
+            )
         record = StreamPlan(source, "the listener", RATE, 1, BLOCK)
         self._streams = Streams(record, plan, self.ring, player)
 

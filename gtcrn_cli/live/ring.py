@@ -77,7 +77,8 @@ class Ring:
         start = self.written % capacity
         first = min(len(block), capacity - start)
         self._samples[start : start + first] = block[:first]
-        self._samples[: len(block) - first] = block[first:]
+        if first < len(block):
+            self._samples[: len(block) - first] = block[first:]
         self.written += len(block)  # last: from here on the reader sees them
 
     def trim(self, keep: int) -> int:
@@ -91,9 +92,9 @@ class Ring:
         capacity = len(self._samples)
         start = self.taken % capacity
         first = min(count, capacity - start)
-        block = np.concatenate(
-            [self._samples[start : start + first], self._samples[: count - first]]
-        )
+        block = self._samples[start : start + first].copy()
+        if first < count:
+            block = np.concatenate([block, self._samples[: count - first]])
         self.taken += count
         return block
 
@@ -182,7 +183,7 @@ class Player:
         """The device has played silence where the ring's samples should have come."""
         self.underruns += not self._finishing
         self.playing = False
-        self._recent[:] = 0
+        self._recent = np.zeros_like(self._recent)
 
     def finish(self) -> None:
         """No more is to come: running dry is no fault any more."""
@@ -213,9 +214,11 @@ class Player:
             out[count : count + length] = tail
             out[count + length :] = 0
         self.playing = False
-        self._recent[:] = 0
+        self._recent = np.zeros_like(self._recent)
 
     def _take(self, count: int) -> Samples:
         block = self.ring.take(count)
-        self._recent = np.concatenate([self._recent, block])[-len(self._recent) :]
+        fade = len(self._recent)
+        recent = block if count >= fade else np.concatenate([self._recent, block])
+        self._recent = recent[-fade:]
         return block

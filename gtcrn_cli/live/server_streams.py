@@ -5,12 +5,14 @@ goes, the server ends the stream: what is played cannot come out of another one,
 time that it takes to notice.
 
 There is no thread and no callback here: whoever waits for input, in `wait`, does what there is to
-do meanwhile. So one thread carries the sound all the way, and is woken once for each block.
+do meanwhile. So one thread carries the sound all the way, and is woken once for each hop: what the
+server says before is read together, when it is foreseen that the hop is complete.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -38,10 +40,12 @@ from .ring import Player, Ring
 
 APPLICATION = "gtcrn live"
 OPENING_S = 4.0  # a server that has not opened a stream by then is treated as absent
-RESTING = 0.9  # of a block, after one has come
+LEAN_S = 25e-6  # how much earlier sound is expected after some that was there already
+LATER_S = 400e-6  # how much later after some that was not: so 16 of 17 are there
 MOST_MESSAGES = 10_000  # at once
 EXCESS_S = 0.05  # at least; so much more delay than planned is cut, less is squeezed out
 TICK_S = 0.1  # the longest wait for the server to say something
+LOST_S = 0.02  # sound that is later than that keeps another time from now on
 TIMED_S = 0.5  # how often the server's own delay is looked at
 BYTES = 4  # of a sample of one channel
 
@@ -70,6 +74,8 @@ class StreamPlan:
         Of the samples handed over.
     block
         Samples that the server should hand over or ask for at a time.
+    needed
+        For an input: samples that are of use at a time, a number of blocks.
     kept
         For an output: samples that should at least be with the server.
     most
@@ -81,8 +87,43 @@ class StreamPlan:
     sample_rate: int
     channels: int
     block: int
+    needed: int = 0
     kept: int = 0
     most: int = 0
+
+
+class Arrivals:
+    """Foresees when a device will have handed over as much as is needed.
+
+    A device's clock is steady; when its sound comes to us is not. It is expected when most of it
+    was there so far: a little earlier each time that it was there already, and by more later when
+    it had to be waited for.
+
+    Parameters
+    ----------
+    period_s
+        How long what is needed lasts.
+
+    Attributes
+    ----------
+    due_s
+        When it should be there.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self.due_s = 0.0
+
+    def note(self, now_s: float, awaited: bool, times: int = 1) -> None:
+        """It is there, some times over; `awaited`: it came just now, while somebody waited."""
+        due_s = self.due_s + (times - 1) * self._period_s  # of the last of them
+        if not awaited:
+            came_s = min(now_s, due_s - LEAN_S)
+        elif now_s - due_s > LOST_S:
+            came_s = now_s
+        else:
+            came_s = due_s + LATER_S
+        self.due_s = came_s + self._period_s
 
 
 class Streams:
@@ -138,7 +179,10 @@ class Streams:
         self._context: int | None = None
         self._streams: list[int | None] = [None, None]
         self._opening: list[tuple[int, bytes, str]] = []  # the same, with the devices' names
-        self._timed_s = self._turned_s = 0.0
+        self._timed_s = self._turn_s = 0.0
+        self._low_s = math.inf
+        period_s = 0.0 if record is None else (record.needed or record.block) / record.sample_rate
+        self._arrivals = Arrivals(period_s)
         self._loop: int | None = self._lib.mainloop_new()
         self._freeing = threading.Lock()  # nobody may wake a loop that is freed
         self._connect()
@@ -185,35 +229,34 @@ class Streams:
         lib.mainloop_free(loop)
 
     def wait(self, timeout_s: float) -> bool:
-        """Until input has come, somebody wakes us, or the time is up: whether input has come.
+        """Until enough input has come, somebody wakes us, or the time is up: whether it has come.
 
         To be called all the time, from one thread.
         """
         lib, loop = self._lib, self._loop
         end_s = time.monotonic() + timeout_s
         self._rest(timeout_s)
-        now = time.monotonic()
+        awaited = False
         while loop is not None and self._failure is None:
-            lib.mainloop_prepare(loop, round(1e6 * min(TICK_S, max(0.0, end_s - now))))
-            lib.mainloop_poll(loop)
-            lib.mainloop_dispatch(loop)
             for _ in range(MOST_MESSAGES):  # all that it has said, or we act on old news
                 if lib.mainloop_iterate(loop, 0, None) <= 0:
                     break
             now = time.monotonic()
-            if self._turn(now):
+            if self._turn(now, awaited):
                 return True
             if self._woken or now >= end_s:
                 self._woken = False
                 break
+            lib.mainloop_prepare(loop, round(1e6 * min(TICK_S, end_s - now)))
+            lib.mainloop_poll(loop)
+            lib.mainloop_dispatch(loop)
+            awaited = True
         return False
 
     def _rest(self, most_s: float) -> None:
-        """Sleep while nothing can have come yet: the server wakes us for every word it says."""
-        plan, ring = self._plans[0], self._input
-        if self._opened and plan is not None and ring is not None:
-            due_s = ring.touched_s + RESTING * plan.block / plan.sample_rate
-            rest_s = min(due_s - time.monotonic(), most_s)
+        """Sleep while there is nothing to do yet: the server wakes us for every word it says."""
+        if self._opened and self._plans[0] is not None:
+            rest_s = min(min(self._arrivals.due_s, self._low_s) - time.monotonic(), most_s)
             if rest_s > 0:
                 time.sleep(rest_s)
 
@@ -232,14 +275,14 @@ class Streams:
         if lib.context_connect(self._context, None, NO_AUTOSPAWN, None) < 0:
             self._failure = "no sound server"
 
-    def _turn(self, now: float) -> bool:
-        """Do what there is to do after the server has said something: whether input has come."""
-        lib = self._lib
-        if self._opened and self._plans[0] is not None and now - self._turned_s < TICK_S:
+    def _turn(self, now: float, awaited: bool) -> bool:
+        """Do what there is to do after the server has said something: whether to go on with it."""
+        lib, recorded = self._lib, self._plans[0]
+        if self._opened and recorded is not None and now < min(self._turn_s, self._low_s):
             readable = lib.stream_readable_size(self._streams[0])
             if not readable and not self._woken:  # it has only asked for more to play
                 return False
-        self._turned_s = now
+        self._turn_s = now + TICK_S
         state = lib.context_get_state(self._context)
         if state >= CONTEXT_FAILED:
             self._failure = "the sound server is gone"
@@ -253,12 +296,13 @@ class Streams:
         if not self._opened:
             self._start()
             self._opened = True
-        came = self._capture()
-        self.push()
+        enough = self._capture(awaited)
         if now - self._timed_s > TIMED_S:
             self._timed_s = now
             self._look_at_latency()
-        return came
+        if not enough or recorded is None or not recorded.needed:
+            self.push()  # else whoever takes it hands over what comes of it
+        return enough
 
     def _intact(self) -> bool:
         """Whether all streams are open, and on the devices that they were opened on."""
@@ -306,28 +350,32 @@ class Streams:
             self._streams[side] = stream
             self._opening.append((stream, device, plan.name))
 
-    def _capture(self) -> bool:
+    def _capture(self, awaited: bool) -> bool:
+        """Take what has been recorded: whether some has come and enough waits."""
         plan, stream, lib, ring = self._plans[0], self._streams[0], self._lib, self._input
-        came = False
         if plan is None or ring is None:
-            return came
+            return False
+        pieces = []
         while lib.stream_readable_size(stream):
             lib.stream_peek(stream, ctypes.byref(self._data), ctypes.byref(self._size))
-            if not self._size.value:
+            size = self._size.value
+            if not size:
                 break
             if self._data.value is None:  # a hole: the server lost some
-                samples = np.zeros(self._size.value // BYTES, np.float32)
+                pieces.append(bytes(size))
                 self.xruns += 1
             else:
-                samples = np.frombuffer(
-                    ctypes.string_at(self._data.value, self._size.value), np.float32
-                )
-            ring.write(samples.reshape(-1, plan.channels))
+                pieces.append(ctypes.string_at(self._data.value, size))
             lib.stream_drop(stream)
-            came = True
-        if came:
-            ring.touched_s = time.monotonic()
-        return came
+        if not pieces:
+            return False
+        ring.write(np.frombuffer(b"".join(pieces), np.float32).reshape(-1, plan.channels))
+        ring.touched_s = time.monotonic()
+        if ring.fill < plan.needed:
+            return False
+        times = ring.fill // plan.needed if plan.needed else 1
+        self._arrivals.note(ring.touched_s, awaited, times)
+        return True
 
     def push(self) -> None:
         """Hand over all that is ready to be played; silence, or a fade to it, if too little is."""
@@ -377,8 +425,10 @@ class Streams:
             player.ring.touched_s = now
         self._left = lib.stream_writable_size(stream) // self._frame
         player.queued = queued
+        self._low_s = math.inf  # when there may be too little left
         if player.playing:
             player.left_over(queued + player.ring.fill - self._low)
+            self._low_s = now + (queued - self._low) / plan.sample_rate
 
     def _write(self, stream: int | None, out: Samples) -> None:
         lib = self._lib
@@ -387,15 +437,14 @@ class Streams:
             lib.operation_unref(lib.stream_flush(stream, None, None))
         if out.size:
             lib.stream_write(stream, out.ctypes.data, out.nbytes, None, 0, 0)
+            lib.mainloop_iterate(self._loop, 0, None)  # it is only sent now
 
     def _look_at_latency(self) -> None:
-        latency_us, negative = ctypes.c_uint64(), ctypes.c_int()
+        """Of the devices alone: what waits in between is counted elsewhere.
+
+        libpulse's own sum of both is the time that it foresees, and far off for long after a stall.
+        """
         for side, stream in enumerate(self._streams):
-            if stream is None or self._lib.stream_get_latency(
-                stream, ctypes.byref(latency_us), ctypes.byref(negative)
-            ):
-                continue
-            latency_s = 0.0 if negative.value else latency_us.value / 1e6
-            if side == 1 and self._player is not None and self._plans[1] is not None:
-                latency_s -= self._player.queued / self._plans[1].sample_rate  # counted elsewhere
-            self.latency_s[side] = max(0.0, latency_s)
+            if stream is not None and (info := self._lib.stream_get_timing_info(stream)):
+                told = info[0].source_usec if side == 0 else info[0].sink_usec
+                self.latency_s[side] = told / 1e6

@@ -277,6 +277,7 @@ class Session:
         pair.player.finish()
         end_s = pair.now() + DRAIN_S
         while pair.player.playing and pair.now() < end_s and pair.problem() is None:
+            pair.wake()
             pair.wait(0.01)
 
     def _reopen(self) -> None:

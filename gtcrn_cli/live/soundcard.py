@@ -186,13 +186,18 @@ class SoundCardPair:
         blocks = [round(block_s * rate) for block_s, rate in zip(blocks_s, rates, strict=True)]
         source, sink = self.source, self.sink
         if source.pulse is not None:
-            record = StreamPlan(source.pulse, source.name, rates[0], ends[0].channels, blocks[0])
+            hop = round(self._hop_s * rates[0])
+            record = StreamPlan(
+                source.pulse, source.name, rates[0], ends[0].channels, blocks[0], needed=hop
+            )
         if sink.pulse is not None:
             kept = round(buffers.device_s * rates[1])
             most = kept + 2 * self.player.start_at + 4 * blocks[1]
             most += round(MOST_LENGTHENED_S * rates[1])
             play = StreamPlan(
-                sink.pulse, sink.name, rates[1], ends[1].channels, blocks[1], kept, most
+                *(sink.pulse, sink.name, rates[1], ends[1].channels, blocks[1]),
+                kept=kept,
+                most=most,
             )
         if record is None or play is None:
             self._portaudio = PortAudioStreams(self.input, self.player, self._has_arrived)

@@ -18,6 +18,7 @@ from .ring import Player, Ring
 from .status import Controls, Counters, FrameTimes, Meter
 
 SPLICE_S = 0.005  # cross-fade where input was dropped
+METERED_HOPS = 4  # are looked at together by the meters
 START_S = 3.0  # devices start in bursts and pauses: what that costs is not counted as a fault
 
 
@@ -116,6 +117,7 @@ class Worker:
         self._converter = None
         if pair.output_rate != pair.sample_rate:
             self._converter = RateConverter(pair.sample_rate, pair.output_rate, enhancer.channels)
+        self._unmeasured: list[tuple[Samples, Samples]] = []
         self._ahead = 0  # samples in the enhancer
         self._splicer = Splicer(int(SPLICE_S * pair.sample_rate), enhancer.channels)
         self._mute = Mute()
@@ -149,8 +151,7 @@ class Worker:
         paced = self._resampler.push(enhanced, self.regulator.correction)
         player.ring.write(self._converter.push(paced) if self._converter else paced)
         self.pair.wake()  # before all that can wait
-        self.meter_in.add(noisy, self._hop_s)
-        self.meter_out.add(enhanced, self._hop_s)
+        self._measure(noisy, enhanced)
         self._record(noisy, enhanced, ahead)
         self.regulator.update(self._held_s(), self._overruns)
         self._count(time.perf_counter() - start)
@@ -187,6 +188,15 @@ class Worker:
         if block.shape[1] == self._enhancer.channels:
             return block
         return block.mean(axis=1, keepdims=True)
+
+    def _measure(self, noisy: Samples, enhanced: Samples) -> None:
+        self._unmeasured.append((noisy, enhanced))
+        if len(self._unmeasured) == METERED_HOPS:
+            for meter, blocks in zip(
+                (self.meter_in, self.meter_out), zip(*self._unmeasured, strict=True), strict=True
+            ):
+                meter.add(np.concatenate(blocks), METERED_HOPS * self._hop_s)
+            self._unmeasured.clear()
 
     def _record(self, noisy: Samples, enhanced: Samples, ahead: int) -> None:
         recording = self.recording

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ def test_what_is_played_is_what_denoise_makes(
     listener = Listener(sound_server, SPEAKER, tmp_path)
     try:
         process.wait_until_running()
+        stall(sound_server, process)
         # The delay has settled: until then a busy machine may have it squeezed or stretched.
         before = process.wait_for(settled)
         sound_server.run("paplay", "-d", MICROPHONE, "--latency-msec=500", str(path))
@@ -89,6 +91,20 @@ def test_what_is_played_is_what_denoise_makes(
 
 def settled(event: dict[str, Any]) -> bool:
     return runs(event) and event["uptime_s"] > 12 and event["drift_ppm"] == 0
+
+
+def stall(server: SoundServer, process: LiveProcess) -> None:
+    """Shorter than what waits, so that it costs no gap: the latency told stays what it was."""
+    process.wait_for(lambda event: runs(event) and event["uptime_s"] > 4)
+    server.signal(signal.SIGSTOP)
+    time.sleep(0.15)
+    server.signal(signal.SIGCONT)
+    end_s = time.time() + 3
+    while True:
+        told = process.wait_for(runs)
+        assert 240 < told["latency_ms"] < 360
+        if told["time_s"] > end_s:
+            return
 
 
 ALSA_DEVICES = f"""
