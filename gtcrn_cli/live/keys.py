@@ -27,6 +27,11 @@ class Keys:
     def __init__(self, file: int | None = None) -> None:
         self._file = file
 
+    @property
+    def listening(self) -> bool:
+        """Whether there is a terminal."""
+        return self._file is not None
+
     def read(self) -> list[str]:
         """The names of the keys pressed since the last call, as `KEYS` has them."""
         if self._file is None:

@@ -1,4 +1,4 @@
-"""What `gtcrn live` shows on a terminal: meters and figures, ten times a second."""
+"""What `gtcrn live` shows on a terminal: meters and figures, five times a second."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
 from .views import Silent, clock, dropped_ms, summary_of
@@ -27,9 +28,9 @@ NOTES_SHOWN = 3
 
 
 class Screen(Silent):
-    """One screen of meters and figures on the terminal, ten times a second."""
+    """One screen of meters and figures on the terminal, five times a second."""
 
-    period_s = 0.1
+    period_s = 0.2  # to print it takes longer than to enhance what is heard meanwhile
 
     def __init__(self) -> None:
         from rich.live import Live
@@ -143,17 +144,18 @@ def meter(level_db: float, peak_db: float) -> Text:
         share = (min(db, 0.0) - LOWEST_DB) / -LOWEST_DB
         return max(0, round(share * METER_WIDTH))
 
-    bar = Text()
     length, peak = place(level_db), place(peak_db) - 1
-    for cell in range(METER_WIDTH):
-        db = LOWEST_DB + (cell + 1) / METER_WIDTH * -LOWEST_DB
+
+    def cell(number: int) -> tuple[str, str]:
+        db = LOWEST_DB + (number + 1) / METER_WIDTH * -LOWEST_DB
         style = "green" if db <= LOUD_DB else "yellow" if db <= CLIPPING_DB else "red"
-        if cell < length:
-            bar.append("█", style)
-        elif cell == peak:
-            bar.append("▌", f"bold {style}")
-        else:
-            bar.append("·", "dim")
+        if number < length:
+            return "█", style
+        return ("▌", f"bold {style}") if number == peak else ("·", "dim")
+
+    bar = Text()
+    for (text, style), alike in groupby(map(cell, range(METER_WIDTH))):  # few are fast to print
+        bar.append(text * len(list(alike)), style)
     return bar
 
 

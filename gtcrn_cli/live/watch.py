@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 STRENGTH_STEP = 0.05
+KEY_S = 0.1  # how soon a key is answered
+LOOK_S = 0.5  # and how soon the end of a session is noticed where there are no keys
 
 
 def watch(session: Session, view: StatusView, duration_s: float | None = None) -> None:
@@ -74,9 +77,10 @@ def _follow(
     stopped: threading.Event,
     duration_s: float | None,
 ) -> None:
-    tick_s = min(0.1, view.period_s)  # how soon a key is answered
-    start_s = shown_s = time.monotonic()
-    while session.running and not stopped.wait(tick_s):
+    tick_s = min(KEY_S if keys.listening else LOOK_S, view.period_s)
+    shown_s = now = time.monotonic()
+    end_s = math.inf if duration_s is None else now + duration_s
+    while session.running and not stopped.wait(max(0.0, min(tick_s, end_s - now))):
         now = time.monotonic()
         for key in keys.read():
             if key == "quit":
@@ -86,7 +90,7 @@ def _follow(
         if now - shown_s >= view.period_s - tick_s / 2:
             shown_s = now
             view.show(session.status())
-        if duration_s is not None and now - start_s >= duration_s:
+        if now >= end_s:
             return
 
 
