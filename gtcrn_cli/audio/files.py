@@ -124,6 +124,8 @@ class FileSink:
         if path is not None and kind in tags.FORMATS:
             more, frames = tags.read(path, kind)
             told = replace(more, texts=more.texts or told.texts)
+            if told.is_damaged:
+                self.notes.append("tags of the input are damaged: not all of them may be here")
         if path is not None and kind in WAV_FAMILY:
             self.notes += riff.said([c for c in riff.extras(path) if c.name != b"LIST"])
         if self._format in tags.FORMATS:

@@ -184,7 +184,7 @@ def encoding_for(
         if extension not in FORMAT_OF_EXTENSION:
             raise UserError(
                 f"{path}: the name's ending tells no format: use --format, or one of "
-                f"{' '.join(sorted(FORMAT_OF_EXTENSION))}"
+                f"{' '.join(sorted(FORMAT_OF_EXTENSION))} (with ffmpeg also .m4a, .mp4, .mkv ...)"
             )
         format_name = FORMAT_OF_EXTENSION[extension]
         if format_name == "WAV" and source.format in WAV_FAMILY:

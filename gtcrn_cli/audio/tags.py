@@ -50,24 +50,27 @@ class Metadata:
         `mutagen.flac.Picture`, as FLAC and Ogg have them.
     others
         What has no place in such a form: names of ID3 frames.
+    is_damaged
+        Whether there may be more that cannot be read.
     """
 
     texts: dict[str, list[str]] = field(default_factory=dict)
     pictures: list[Any] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    is_damaged: bool = False
 
 
 def read(path: Path, format_name: str) -> tuple[Metadata, Any]:
     """The tags of a file, and the ID3 frames that they come from, if any.
 
-    Of a file whose tags are damaged there are none.
+    Of a file whose tags are damaged there are none, and that is said.
     """
     from mutagen import MutagenError
 
     try:
         return _read(path, format_name)
     except MutagenError:
-        return Metadata(), None
+        return Metadata(is_damaged=True), None
 
 
 def _read(path: Path, format_name: str) -> tuple[Metadata, Any]:

@@ -80,11 +80,12 @@ def is_folder(location: str) -> bool:
     """
     if not is_url(location):
         return Path(location).is_dir()
-    files, path = _filesystem(location)
-    files.invalidate_cache()
     try:
-        return bool(files.isdir(path))
-    except (OSError, ValueError) as error:
+        files, path = _filesystem(location)
+        files.invalidate_cache()
+        with _errors_of_store():
+            return bool(files.isdir(path))
+    except OSError as error:
         raise UserError(f"cannot look into {location}: {error}") from None
 
 
@@ -149,8 +150,9 @@ def _list_remote(root: str, enter: Callable[[str], bool]) -> Iterator[Found | Sk
     if not is_folder(root):
         raise UserError(f"no such folder: {root}")
     try:
-        found = files.find(top, detail=True)
-    except (OSError, ValueError) as error:
+        with _errors_of_store():
+            found = files.find(top, detail=True)
+    except OSError as error:
         raise UserError(f"cannot list {root}: {error}") from None
     for name, facts in found.items():
         path = posixpath.relpath(name, top)
@@ -167,7 +169,8 @@ def look_up(location: str) -> Found | Skipped:
                 return Found(location, facts.st_size, str(facts.st_mtime_ns))
             return Skipped(location, "no ordinary file", trouble=True)
         files, path = _filesystem(location)
-        info = files.info(path)
+        with _errors_of_store():
+            info = files.info(path)
         return Found(location, info["size"], _stamp(info))
     except FileNotFoundError:
         return Skipped(location, "no such file", trouble=True)
@@ -190,7 +193,8 @@ def fetched(location: str) -> Iterator[Path]:
     files, path = _filesystem(location)
     with tempfile.TemporaryDirectory(prefix="gtcrn-") as folder:
         local = Path(folder, PurePosixPath(path).name)
-        files.get_file(path, str(local))
+        with _errors_of_store():
+            files.get_file(path, str(local))
         yield local
 
 
@@ -223,7 +227,8 @@ def remove(location: str) -> None:
     """Remove a file; it may be gone already."""
     if is_url(location):
         files, path = _filesystem(location)
-        files.rm_file(path)
+        with _errors_of_store():
+            files.rm_file(path)
     else:
         Path(location).unlink(missing_ok=True)
 
@@ -243,15 +248,27 @@ def remove_partials(locations: Iterable[str]) -> None:
 
 def _deliver(files: Any, local: Path, path: PurePosixPath) -> None:
     partial = str(partial_path(Path(path)))
-    if not set(_schemes(files)) & set(OBJECT_STORES):
-        files.makedirs(str(path.parent), exist_ok=True)
+    with _errors_of_store():
+        if not set(_schemes(files)) & set(OBJECT_STORES):
+            files.makedirs(str(path.parent), exist_ok=True)
+        try:
+            files.put_file(str(local), partial)
+            files.mv(partial, str(path))
+        except BaseException:
+            if files.exists(partial):
+                files.rm_file(partial)
+            raise
+
+
+@contextmanager
+def _errors_of_store() -> Iterator[None]:
+    """Every store has errors of its own: no credentials, no such bucket, no network."""
     try:
-        files.put_file(str(local), partial)
-        files.mv(partial, str(path))
-    except BaseException:
-        if files.exists(partial):
-            files.rm_file(partial)
+        yield
+    except OSError:
         raise
+    except Exception as error:
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def _schemes(files: Any) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
 from .options import (
     PRESETS_HELP,
     AttenLimit,
@@ -132,6 +133,8 @@ def compare(
     from ..paths import require_distinct, require_free
 
     png = png or (output is not None and output.suffix.lower() == ".png")
+    if output is not None and output.suffix.lower() not in (".html", ".htm", ".png"):
+        raise UserError(f"{output}: a page is an .html, a picture a .png")
     target = output or Path(f"{noisy.stem}.compare.{'png' if png else 'html'}")
     for path in (noisy, *(enhanced or ()), *([clean] if clean else [])):
         require_distinct(path, target)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
 from .options import Model, Overwrite
 
 
@@ -21,6 +22,8 @@ def export(
 
     What it says is compared with torch over 100 frames before it is kept.
     """
+    if target.suffix.lower() != ".onnx":
+        raise UserError(f"{target}: what is written is an .onnx: give it that ending")
     from ..network.checkpoint import load_model
     from ..network.onnx_export import CHECKED_FRAMES, export
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from mutagen import id3
+from mutagen import MutagenError, id3
 from mutagen.aiff import AIFF
 from mutagen.flac import FLAC, Picture
 from mutagen.oggopus import OggOpus
@@ -266,3 +266,20 @@ def test_a_bit_rate_that_is_asked_for(tmp_path: Path):
     with pytest.raises(UserError, match="has no bit rate: leave out --bitrate"):
         copy(tmp_path / "in.wav", tmp_path / "out.flac", bit_rate=64_000)
     assert not (tmp_path / "out.flac").exists()
+
+
+def test_tags_that_are_damaged_are_not_lost_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Where libsndfile can read the sound and mutagen not the tags."""
+
+    def read(path: Path, format_name: str) -> None:
+        raise MutagenError
+
+    monkeypatch.setattr(tags, "_read", read)
+    with soundfile.SoundFile(tmp_path / "in.flac", "w", 48_000, 2) as file:
+        file.title = "A talk"
+        file.write(NOISE)
+    notes = copy(tmp_path / "in.flac", tmp_path / "out.flac")
+    assert any("tags of the input are damaged" in note for note in notes)
+    assert soundfile.SoundFile(tmp_path / "out.flac").title == "A talk"  # as libsndfile has it

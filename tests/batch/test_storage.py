@@ -160,3 +160,27 @@ def test_locations():
 def test_an_unknown_scheme_is_one_line():
     with pytest.raises(UserError, match="cannot use nobody://x"):
         look_up("nobody://x")
+
+
+def test_an_error_of_any_store_is_a_line(memory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Stores have errors of their own kinds, such as that there are no credentials."""
+
+    class OfStoreError(Exception):
+        pass
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OfStoreError("who are you?")
+
+    for name in ("isdir", "find", "info", "get_file", "put_file", "rm_file"):
+        monkeypatch.setattr(type(memory), name, fail)
+    for ask in (is_folder, lambda location: [*list_files(location)]):
+        with pytest.raises(UserError, match=r"memory://a/b: who are you\?"):
+            ask("memory://a/b")
+    skipped = look_up("memory://a/b")
+    assert isinstance(skipped, Skipped) and "who are you?" in skipped.reason
+    with pytest.raises(OSError, match="who are you"), fetched("memory://a/b"):
+        pass
+    with pytest.raises(OSError, match="who are you"), delivered("memory://a/b") as path:
+        path.touch()
+    with pytest.raises(OSError, match="who are you"):
+        remove("memory://a/b")

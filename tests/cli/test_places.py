@@ -91,6 +91,24 @@ def test_nothing_to_do_can_be_fine_and_so_is_having_done_it(folder: Path):
     assert code("in", "out") == 0  # unchanged
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["denoise", "in/a.wav", "a.flacc"], r"tells no format: .*\.flac.*with ffmpeg also \.m4a"),
+        (["compare", "in/a.wav", "-o", "a.pdf"], r"a page is an \.html, a picture a \.png"),
+        (["evaluate", "in/a.wav", "-o", "a.xlsx"], r"\.md, \.csv or \.json"),
+        (["batch", "in", "out", "--report", "a.xls"], r"\.json, \.csv or \.html"),
+        (["export", "a.onx"], r"an \.onnx"),
+        (["bench", "--plot", "a.gif"], r"\.png.*\.svg.*\.pdf"),
+    ],
+)
+def test_endings_that_nobody_knows_are_refused(words: list[str], said: str, folder: Path):
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code in (1, 2)
+    assert re.search(said, f"{result.exception} {result.output}", re.DOTALL)
+    assert sorted(path.name for path in folder.iterdir()) == ["empty", "in"]
+
+
 @pytest.mark.parametrize("ending", [".flac", "flac", ".FLAC"])
 def test_a_format_may_have_its_dot(ending: str, folder: Path):
     result = CliRunner().invoke(app, ["denoise", "in/a.wav", "named", "--format", ending])
