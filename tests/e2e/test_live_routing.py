@@ -167,7 +167,7 @@ def test_it_is_refused_as_input_by_name(sound_server: SoundServer):
 
 def test_a_closed_terminal_leaves_nothing_behind(sound_server: SoundServer, live, tmp_path: Path):
     process = live("--virtual-mic", "--record-output", str(tmp_path / "out.wav"))
-    process.wait_for(lambda event: event.get("frames", 0) > 0)
+    process.wait_until_running()
     process.process.send_signal(signal.SIGHUP)
     process.end(signal.SIGHUP)  # the shell says it, too
     assert names(sound_server, "sinks") + names(sound_server, "sources") == []

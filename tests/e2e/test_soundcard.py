@@ -188,7 +188,7 @@ def test_a_kill_leaves_recordings_that_play(sound_server: SoundServer, tmp_path:
         sound_server, "--input", f"{MICROPHONE}.monitor", "--output", SPEAKER, *recording
     )
     try:
-        process.wait_for(lambda event: event.get("frames", 0) > 180)
+        process.wait_for(lambda event: runs(event) and event["uptime_s"] > 3.5)
     finally:
         process.kill()
     left = sorted(path.name for path in tmp_path.iterdir())

@@ -86,7 +86,8 @@ class LiveProcess:
 
 
 def runs(event: dict[str, Any]) -> bool:
-    return event.get("state") == "running" and event["frames"] > 0
+    """Sound flows: a frame was timed. Those of the first seconds are not counted."""
+    return event.get("state") == "running" and event["frame_ms"] > 0
 
 
 def speak(server: SoundServer, folder: Path, seconds: float = 60.0) -> subprocess.Popen:
