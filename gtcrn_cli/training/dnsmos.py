@@ -63,7 +63,10 @@ class Dnsmos(nn.Module):
         real, imag = (weights[f"time2freq/stft-{part}/kernel:0"] for part in ("real", "imag"))
         self.register_buffer("spectrum", torch.cat([real, imag])[..., 0].T)  # [320, 2 x 161]
         self.register_buffer("calibration", torch.tensor(CALIBRATION))
-        self.kernels = nn.ParameterList(weights[f"{name}/kernel:0"] for name in convolutions)
+        self.kernels = nn.ParameterList(
+            weights[f"{name}/kernel:0"].contiguous(memory_format=torch.channels_last)
+            for name in convolutions
+        )
         self.biases = nn.ParameterList(weights[f"{name}/bias:0"] for name in convolutions)
         self.layers = nn.ParameterList(
             weights[entry.format(name)] for name in layers for entry in of_layer
@@ -74,10 +77,12 @@ class Dnsmos(nn.Module):
         """``[B, N] -> [B, 3]``; the published figures are means over windows of 9 s."""
         real, imag = (samples.unfold(1, WINDOW, HOP) @ self.spectrum).chunk(2, dim=-1)
         power = real.square() + imag.square()  # [B, T, 161]
-        x = power.clamp(min=QUIETEST).log10()[:, None].contiguous(memory_format=torch.channels_last)
+        # Logarithms need all their digits; what the first layer makes of them does not.
+        x = F.relu(self._first_layer(power.clamp(min=QUIETEST).log10()))
         for number, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
-            # Logarithms need all their digits; what the first layer makes of them does not.
-            with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda and number > 0):
+            if number == 0:
+                continue
+            with torch.autocast("cuda", torch.bfloat16, enabled=x.is_cuda):
                 x = F.relu(F.conv2d(x, kernel, bias, padding=1))
             if number in POOLED:
                 x = F.max_pool2d(x, 2)
@@ -88,3 +93,16 @@ class Dnsmos(nn.Module):
         x = x @ last + last_bias  # [B, 3]
         powers = torch.stack([x.square(), x, torch.ones_like(x)], dim=-1)  # [B, 3, 3]
         return (powers * self.calibration).sum(dim=-1)
+
+    def _first_layer(self, x: Tensor) -> Tensor:
+        """``[B, T, F] -> [B, 128, T, F]``, channels last in memory.
+
+        On a CPU as one matrix product: its convolutions are slow where only one channel goes in.
+        """
+        kernel, bias = self.kernels[0], self.biases[0]
+        if x.is_cuda:
+            x = x[:, None].contiguous(memory_format=torch.channels_last)
+            return F.conv2d(x, kernel, bias, padding=1)
+        patches = F.unfold(x[:, None], 3, padding=1).transpose(1, 2)  # [B, T F, 9]
+        rows = torch.addmm(bias, patches.flatten(0, 1), kernel.flatten(1).T)
+        return rows.view(*x.shape, -1).permute(0, 3, 1, 2)

@@ -157,6 +157,25 @@ def test_quality_is_rated_as_dnsmos_does(speech: Tensor, noise: Tensor):
         assert judge(samples[None])[0].numpy() == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
+def test_the_judge_has_the_gradients_of_plain_convolutions(speech: Tensor, noise: Tensor):
+    """Its first layer is a matrix product on a CPU, and nothing else of it changes."""
+    judge = Dnsmos()
+    by_product, by_convolution = (
+        (speech + 0.3 * noise)[:, :16_000].clone().requires_grad_() for _ in range(2)
+    )
+    found = judge(by_product)
+    found.sum().backward()
+    kernel, bias = judge.kernels[0], judge.biases[0]
+    judge._first_layer = lambda x: torch.conv2d(x[:, None], kernel, bias, padding=1)
+    expected = judge(by_convolution)
+    expected.sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert by_product.grad is not None and by_convolution.grad is not None
+    difference = (by_product.grad - by_convolution.grad).norm() / by_convolution.grad.norm()
+    assert difference < 1e-3
+
+
 def test_without_the_judge_its_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("gtcrn_cli.training.dnsmos.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"gtcrn-cli\[train\]"):
