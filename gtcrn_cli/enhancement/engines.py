@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import MissingExtraError, UserError
-from ..native.layout import CONTROLS, STATE, scratch_size, stream_size
+from ..native.layout import CACHE_LINE, CONTROLS, STATE, scratch_size, stream_size
 from ..native.machine_code import Kernel, load_kernel
 from ..native.packing import pack
 from ..native.tables import is_fast, make_tables
@@ -48,6 +48,16 @@ class Engine(Protocol):
         ...
 
 
+def aligned(array: Samples) -> tuple[Samples, int]:
+    """A copy of an array of float32 that begins with a cache line; and its address."""
+    room = np.empty(array.size + CACHE_LINE // 4, np.float32)
+    address = room.ctypes.data
+    skip = -address % CACHE_LINE
+    copy = room[skip // 4 : skip // 4 + array.size].reshape(array.shape)
+    copy[...] = array
+    return copy, address + skip
+
+
 class NativeEngine:
     """The whole network as one compiled function, on the CPU. The engine to use there."""
 
@@ -55,15 +65,15 @@ class NativeEngine:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._weights = pack(checkpoint)
-        self._weights_address = self._weights.ctypes.data
+        self._weights, self._weights_address = aligned(pack(checkpoint))
         self._kernel = load_kernel()
 
     def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
         """See `Engine.mask`; the state is float32 ``[C, S]``, laid out as `layout.STATE` says."""
         spectrum = np.ascontiguousarray(spectrum, np.complex64)
         channels, frames, bins = spectrum.shape
-        after = np.zeros((channels, STATE.size), np.float32) if state is None else state.copy()
+        before = np.zeros((channels, STATE.size), np.float32) if state is None else state
+        after, after_address = aligned(before)
         if bins != BINS or after.shape != (channels, STATE.size):  # the kernel would not notice
             raise ValueError(f"spectrum {spectrum.shape} and state {after.shape} do not fit")
         mask = np.empty_like(spectrum)
@@ -73,7 +83,7 @@ class NativeEngine:
             mask.ctypes.data,
             None,
             self._weights_address,
-            after.ctypes.data,
+            after_address,
             None,
             None,
             channels,
@@ -110,14 +120,12 @@ class Chain:
         self._channels = channels
         self._hop = window // 2
         self._state_size = stream_size(window)
-        self._tables = _tables(window)
-        self._scratch = np.empty(scratch_size(window, channels), np.float32)
-        self._controls = np.zeros(CONTROLS.size, np.float32)
+        self._tables, tables = _tables(window)
+        self._scratch, scratch = aligned(np.zeros(scratch_size(window, channels), np.float32))
+        self._controls, controls = aligned(np.zeros(CONTROLS.size, np.float32))
         self._replaced = self._controls[CONTROLS.replaced :]
         # To look up where an array lies takes numpy a microsecond, and a hop takes 20.
-        self._addresses = tuple(
-            array.ctypes.data for array in (self._tables, self._scratch, self._controls)
-        )
+        self._addresses = tables, scratch, controls
 
     def advance(
         self, block: Samples, state: Samples | None, strength: float, high_band: int, linked: bool
@@ -139,7 +147,7 @@ class Chain:
         samples were no sound.
         """
         shape = (self._channels, self._state_size)
-        after = np.zeros(shape, np.float32) if state is None else state.copy()
+        after, after_address = aligned(np.zeros(shape, np.float32) if state is None else state)
         if block.shape[1] != self._channels or len(block) % self._hop or after.shape != shape:
             raise ValueError(f"block {block.shape} and state {after.shape} do not fit")
         enhanced = np.empty_like(block)
@@ -155,7 +163,7 @@ class Chain:
             enhanced.ctypes.data,
             tables,
             self._weights,
-            after.ctypes.data,
+            after_address,
             scratch,
             controls_address,
             self._channels,
@@ -198,8 +206,8 @@ class ParallelChain:
 
 
 @functools.lru_cache(maxsize=16)
-def _tables(window: int) -> Samples:
-    return make_tables(window)
+def _tables(window: int) -> tuple[Samples, int]:
+    return aligned(make_tables(window))
 
 
 class TorchEngine:

@@ -11,8 +11,8 @@ from numba import types
 
 from ..network.config import BINS
 from .fft import forward, inverse
-from .kernel import mask_frame, mask_frames
-from .layout import CONTROLS, STREAM
+from .kernel import few_masks, mask_frames
+from .layout import CONTROLS, FRAMES, STREAM
 from .simd import (
     FLOATS,
     Floats,
@@ -51,13 +51,12 @@ THOUSANDTH, TINY = np.float32(1e-3), np.float32(1e-30)
 
 
 @inline
-def sound(x: Vector, replaced: Floats) -> Vector:
+def sound(x: Vector, wrongs: Vector) -> tuple[Vector, Vector]:
     """Silence in place of what is no sound (NaN, infinite, beyond `LOUDEST`), and count it."""
     size = absolute(x)
     wrong = where_less(splat8(LOUDEST), size, splat8(ONE), splat8(ZERO))
     wrong = where_less(size, splat8(INFINITE), wrong, splat8(ONE))
-    store(replaced, 0, load8(replaced, 0) + wrong)
-    return where_less(wrong, splat8(HALF), x, splat8(ZERO))
+    return where_less(wrong, splat8(HALF), x, splat8(ZERO)), wrongs + wrong
 
 
 @function
@@ -65,20 +64,26 @@ def take_channel(
     block: Floats, channel: int, channels: int, hop: int, replaced: Floats, fresh: Floats
 ) -> None:
     """A hop of one channel out of ``[hop, C]``."""
+    wrongs = load8(replaced, 0)
     if channels == 1:
         for n in range(0, hop, 8):
-            store(fresh, n, sound(load8(block, n), replaced))
+            x, wrongs = sound(load8(block, n), wrongs)
+            store(fresh, n, x)
     elif channels == 2 and channel == 0:
         for n in range(0, hop, 8):
-            store(fresh, n, sound(evens(load16(block, 2 * n)), replaced))
+            x, wrongs = sound(evens(load16(block, 2 * n)), wrongs)
+            store(fresh, n, x)
     elif channels == 2:
         for n in range(0, hop, 8):
-            store(fresh, n, sound(odds(load16(block, 2 * n)), replaced))
+            x, wrongs = sound(odds(load16(block, 2 * n)), wrongs)
+            store(fresh, n, x)
     else:
         for n in range(hop):
             store(fresh, n, load(block, n * channels + channel))
         for n in range(0, hop, 8):
-            store(fresh, n, sound(load8(fresh, n), replaced))
+            x, wrongs = sound(load8(fresh, n), wrongs)
+            store(fresh, n, x)
+    store(replaced, 0, wrongs)
 
 
 @function
@@ -256,42 +261,53 @@ def enhance_hops(
     replaced = at(controls, CONTROLS.replaced)
     masks = 1 if linked else channels
 
-    spectra, outputs = scratch, at(scratch, channels * row)
-    mix = at(outputs, channels * hop)
-    mask = at(mix, 2 * BINS + 16)
-    frame = at(mask, 2 * BINS + 16)
+    width = 2 * BINS + 14  # a spectrum or a mask of the network
+    spectra = scratch  # [channel, FRAMES, row]
+    mix = at(spectra, channels * FRAMES * row)
+    mask = at(mix, FRAMES * width)
+    outputs = at(mask, FRAMES * width)
+    frame = at(outputs, channels * hop)
     fresh, work = at(frame, 2 * hop), at(frame, 3 * hop)
     size = STREAM.past + 2 * hop
+    column = FRAMES * row  # the spectra of one channel
 
-    for t in range(hops):
+    for begin in range(0, hops, FRAMES):
+        few = min(hops - begin, FRAMES)
         for channel in range(channels):
             past = at(streams, channel * size + STREAM.past)
-            take_channel(at(block, t * hop * channels), channel, channels, hop, replaced, fresh)
-            cut_frame(fresh, past, analysis, hop, frame)
-            forward(frame, at(spectra, channel * row), work, tables)
+            for t in range(few):
+                hop_in = at(block, (begin + t) * hop * channels)
+                take_channel(hop_in, channel, channels, hop, replaced, fresh)
+                cut_frame(fresh, past, analysis, hop, frame)
+                forward(frame, at(spectra, channel * column + t * row), work, tables)
         for number in range(masks):
             stream = at(streams, number * size)
-            noisy = at(spectra, number * row)
-            if linked:
-                mix_channels(spectra, row, channels, bins, work, mix)
-                noisy = mix
-            elif bins < BINS:
-                copy(mix, noisy, 2 * bins)
-                noisy = mix
-            for n in range(2 * bins, 2 * BINS):  # what a low rate does not have
-                store(noisy, n, ZERO)
-            mask_frame(noisy, w, at(stream, STREAM.network), mask)
-            high = ZERO
-            if bins > BINS:
-                high = high_band_gain(mask, high_band, at(stream, STREAM.gate))
-            for channel in range(channels if linked else 1):
-                spectrum = at(spectra, (number + channel) * row)
-                apply_mask(spectrum, mask, bins, strength, high)
-        for channel in range(channels):
-            tail = at(streams, channel * size + STREAM.past + hop)
-            inverse(at(spectra, channel * row), frame, work, tables)
-            overlap_add(frame, tail, synthesis, hop, at(outputs, channel * hop))
-        give_channels(outputs, channels, hop, at(enhanced, t * hop * channels))
+            noisy, step = at(spectra, number * column), row
+            if linked or bins < BINS:
+                for t in range(few):
+                    low = at(mix, t * width)
+                    if linked:
+                        mix_channels(at(spectra, t * row), column, channels, bins, work, low)
+                    else:
+                        copy(low, at(noisy, t * row), 2 * bins)
+                    for n in range(2 * bins, 2 * BINS):  # what a low rate does not have
+                        store(low, n, ZERO)
+                noisy, step = mix, width
+            few_masks(noisy, step, w, at(stream, STREAM.network), mask, width, few)
+            for t in range(few):
+                kept = at(mask, t * width)
+                high = ZERO
+                if bins > BINS:
+                    high = high_band_gain(kept, high_band, at(stream, STREAM.gate))
+                for channel in range(channels if linked else 1):
+                    spectrum = at(spectra, (number + channel) * column + t * row)
+                    apply_mask(spectrum, kept, bins, strength, high)
+        for t in range(few):
+            for channel in range(channels):
+                tail = at(streams, channel * size + STREAM.past + hop)
+                inverse(at(spectra, channel * column + t * row), frame, work, tables)
+                overlap_add(frame, tail, synthesis, hop, at(outputs, channel * hop))
+            give_channels(outputs, channels, hop, at(enhanced, (begin + t) * hop * channels))
 
 
 def run(

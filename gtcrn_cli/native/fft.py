@@ -36,6 +36,7 @@ from .tables import (
     SPLIT_AT,
 )
 
+HALF_ROOT_OF_3 = np.float32(np.sqrt(0.75))
 HALF_ROOT = np.float32(np.sqrt(0.5))
 
 
@@ -94,6 +95,33 @@ def pass4(
             re, im = rotate(gap_re - turn_re, gap_im - turn_im, cos3, sin3)
             store(y_re, n + 3 * step, re)
             store(y_im, n + 3 * step, im)
+
+
+@function
+def pass3(
+    x_re: Floats, x_im: Floats, y_re: Floats, y_im: Floats, w: Floats, m: int, s: int
+) -> None:
+    half, root = splat8(0.5), splat8(HALF_ROOT_OF_3)
+    for p in range(m):
+        cos1, sin1 = splat8(load(w, 4 * p)), splat8(load(w, 4 * p + 1))
+        cos2, sin2 = splat8(load(w, 4 * p + 2)), splat8(load(w, 4 * p + 3))
+        for q in range(s):
+            n, step = 8 * (q + s * p), 8 * s * m
+            a_re, a_im = load8(x_re, n), load8(x_im, n)
+            b_re, b_im = load8(x_re, n + step), load8(x_im, n + step)
+            c_re, c_im = load8(x_re, n + 2 * step), load8(x_im, n + 2 * step)
+            sum_re, sum_im = b_re + c_re, b_im + c_im
+            turn_re, turn_im = (b_im - c_im) * root, (c_re - b_re) * root
+            gap_re, gap_im = a_re - sum_re * half, a_im - sum_im * half
+            n, step = 8 * (q + s * 3 * p), 8 * s
+            store(y_re, n, a_re + sum_re)
+            store(y_im, n, a_im + sum_im)
+            re, im = rotate(gap_re + turn_re, gap_im + turn_im, cos1, sin1)
+            store(y_re, n + step, re)
+            store(y_im, n + step, im)
+            re, im = rotate(gap_re - turn_re, gap_im - turn_im, cos2, sin2)
+            store(y_re, n + 2 * step, re)
+            store(y_im, n + 2 * step, im)
 
 
 @function
@@ -239,6 +267,9 @@ def transform(x_re: Floats, x_im: Floats, y_re: Floats, y_im: Floats, tables: Fl
             pass4(from_re, from_im, to_re, to_im, w, m, s)
         elif factor == 2:
             pass2(from_re, from_im, to_re, to_im, w, m, s)
+        elif factor == 3:
+            pass3(from_re, from_im, to_re, to_im, w, m, s)
+            w = at(w, 2 * factor)
         else:
             pass_odd(from_re, from_im, to_re, to_im, w, m, s, factor, scratch)
             w = at(w, 2 * factor)

@@ -8,8 +8,9 @@ The layers and their names are those of `model.py`; what differs, and why:
 - Three bands are computed at a time, so that a vector of weights is loaded once for three uses
   and three sums are under way at once; 33 = 11 * 3.
 - Rows of bands have an empty band at either end, which is all that padding is.
-- One frame passes through all layers before the next one starts: all that a frame touches stays in
-  the first-level cache, and the result cannot depend on how many frames a call has.
+- A few frames pass through a layer one after the other, then all of them through the next one: a
+  recurrence makes a CPU wait for itself, and in the meantime it can work on another frame. What a
+  frame gives is the same bit for bit, however many there are.
 - The past frames of a temporal convolution are a ring: a new frame takes the oldest one's place.
 
 `layout.py` says how weights and state are laid out. The pointers here know no bounds.
@@ -19,15 +20,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..network.config import BANDS, BINS
-from .layers import conv0, conv1, deconv3, deconv4, dual_path, expand, features, gt_block
-from .layout import DUAL_PATH, FUSION, GT_BLOCK, PERIOD, ROW, SKIPS, STATE, WEIGHTS
-from .simd import Floats, at, function, load, stack, store
-from .skips import ALL_DEEP, ALL_WIDE, WIDE_ROW, cache_skips, fuse
+from ..network.config import BINS
+from .bands import expand, features
+from .dual_path import dual_paths
+from .layers import conv0, conv1, deconv3, deconv4, gt_block
+from .layout import (
+    DUAL_PATH,
+    FRAMES,
+    FUSION,
+    GT_BLOCK,
+    PERIOD,
+    ROOM,
+    ROW,
+    SKIPS,
+    STATE,
+    WEIGHTS,
+    WIDE_ROW,
+)
+from .simd import Floats, at, clear_ends, function, inline, load, splat16, stack, store
+from .skips import ALL_DEEP, ALL_WIDE, cache_skips, fuse, restore_two, restore_wide
 
-FEATURE_ROW = (3 + BANDS + 3) * 4  # magnitude, real, imaginary, unused; conv0 reaches 3 bands
 MASK_ROW = 272  # real and imaginary part of 129 bands, in whole vectors
-SKIP_ROWS = WIDE_ROW + 4 * ROW  # all encoder levels, shallowest first
+ALL_ROOM = FRAMES * ROOM.size
 # Numba compiles a function once more for each literal it is given; these are no literals to it.
 ONE, TWO, FIVE = np.int64(1), np.int64(2), np.int64(5)
 
@@ -36,48 +50,139 @@ ONE, TWO, FIVE = np.int64(1), np.int64(2), np.int64(5)
 
 
 @function
-def mask_frame(spectrum: Floats, w: Floats, state: Floats, mask: Floats) -> None:
-    """The mask ``[257, 2]`` of one frame ``[257, 2]``; `state` ``[STATE.size]`` goes on."""
-    frame = int(load(state, STATE.frame))
-    store(state, STATE.frame, float((frame + 1) % PERIOD))
+def few_masks(
+    spectrum: Floats,
+    step: int,
+    w: Floats,
+    state: Floats,
+    mask: Floats,
+    width: int,
+    frames: int,
+) -> None:
+    """The masks ``[257, 2]``, `width` apart, of up to `FRAMES` frames ``[257, 2]``, `step` apart.
 
-    x = stack(FEATURE_ROW)
-    features(spectrum, at(w, WEIGHTS.erb), x)
-    skips = stack(SKIP_ROWS)
-    level0, level1 = skips, at(skips, WIDE_ROW)
-    level2, level3, level4 = at(level1, ROW), at(level1, 2 * ROW), at(level1, 3 * ROW)
-    conv0(x, at(w, WEIGHTS.conv0), at(level0, 32))
-    conv1(level0, at(w, WEIGHTS.conv1), at(level1, 16))
-    encoder, block = at(w, WEIGHTS.encoder), GT_BLOCK.size
-    gt_block(level1, encoder, at(state, STATE.level2), ONE, frame, level2)
-    gt_block(level2, at(encoder, block), at(state, STATE.level3), TWO, frame, level3)
-    gt_block(level3, at(encoder, 2 * block), at(state, STATE.level4), FIVE, frame, level4)
-
-    y, z = stack(ROW), stack(ROW)
-    paths = at(w, WEIGHTS.dual_path)
-    dual_path(at(level4, 16), paths, at(state, STATE.dual_path1), at(z, 16))
-    second = at(paths, DUAL_PATH.size)
-    dual_path(at(z, 16), second, at(state, STATE.dual_path2), at(y, 16))
-
-    decoder, skip_weights = at(w, WEIGHTS.decoder), at(w, WEIGHTS.skips)
-    fusions, size = at(skip_weights, SKIPS.fusions), FUSION.size
-    if load(skip_weights, SKIPS.prepares) > 0:
-        inputs = stack(WIDE_ROW)
-        cache_skips(skips, x, skip_weights, inputs)
-        x = inputs
-    fuse(at(y, 16), at(level4, 16), skips, x, at(fusions, 4 * size), ALL_DEEP, at(z, 16))
-    gt_block(z, decoder, at(state, STATE.decoder0), FIVE, frame, y)
-    fuse(at(y, 16), at(level3, 16), skips, x, at(fusions, 3 * size), ALL_DEEP, at(z, 16))
-    gt_block(z, at(decoder, block), at(state, STATE.decoder1), TWO, frame, y)
-    fuse(at(y, 16), at(level2, 16), skips, x, at(fusions, 2 * size), ALL_DEEP, at(z, 16))
-    gt_block(z, at(decoder, 2 * block), at(state, STATE.decoder2), ONE, frame, y)
-    fuse(at(y, 16), at(level1, 16), skips, x, at(fusions, size), ALL_DEEP, at(z, 16))
-    wide = stack(WIDE_ROW)
-    deconv3(z, at(w, WEIGHTS.deconv3), at(wide, 32))
-    fuse(at(wide, 32), at(level0, 32), skips, x, fusions, ALL_WIDE, at(wide, 32))
+    `state` ``[STATE.size]`` goes on.
+    """
+    room = stack(ALL_ROOM)
+    for t in range(frames):
+        clear_padding(at(room, t * ROOM.size))
+        features(at(spectrum, t * step), at(w, WEIGHTS.erb), at(room, t * ROOM.size))
+    encode(room, w, state, frames)
+    between(room, w, state, frames)
+    take_skips(room, at(w, WEIGHTS.skips), frames)
+    decode(room, w, state, frames)
     bands = stack(MASK_ROW)
-    deconv4(at(wide, 16), at(w, WEIGHTS.deconv4), bands)
-    expand(bands, at(w, WEIGHTS.erb), mask)
+    for t in range(frames):
+        wide = at(room, t * ROOM.size + ROOM.wide)
+        deconv4(at(wide, 32), at(w, WEIGHTS.deconv4), bands)
+        expand(bands, at(w, WEIGHTS.erb), at(mask, t * width))
+    frame = int(load(state, STATE.frame))
+    store(state, STATE.frame, float((frame + frames) % PERIOD))
+
+
+@inline
+def clear_padding(room: Floats) -> None:
+    clear_ends(at(room, ROOM.features), ROOM.level0 - ROOM.features, 16)
+    clear_ends(at(room, ROOM.level0), WIDE_ROW, 32)
+    clear_ends(at(room, ROOM.level1), ROW, 16)
+    clear_ends(at(room, ROOM.level2), ROW, 16)
+    clear_ends(at(room, ROOM.level3), ROW, 16)
+    clear_ends(at(room, ROOM.fused), ROW, 16)
+    clear_ends(at(room, ROOM.wide), WIDE_ROW, 32)
+
+
+@function
+def encode(room: Floats, w: Floats, state: Floats, frames: int) -> None:
+    """Features to levels 0 to 4."""
+    for t in range(frames):
+        n = t * ROOM.size
+        conv0(at(room, n), at(w, WEIGHTS.conv0), at(room, n + ROOM.level0 + 32))
+    for t in range(frames):
+        n = t * ROOM.size
+        conv1(at(room, n + ROOM.level0), at(w, WEIGHTS.conv1), at(room, n + ROOM.level1 + 16))
+    first = at(w, WEIGHTS.encoder)
+    second, third = at(first, GT_BLOCK.size), at(first, 2 * GT_BLOCK.size)
+    gt_blocks(room, ROOM.level1, first, state, STATE.level2, ONE, ROOM.level2, frames)
+    gt_blocks(room, ROOM.level2, second, state, STATE.level3, TWO, ROOM.level3, frames)
+    gt_blocks(room, ROOM.level3, third, state, STATE.level4, FIVE, ROOM.level4, frames)
+
+
+@function
+def gt_blocks(
+    room: Floats,
+    x: int,
+    w: Floats,
+    state: Floats,
+    part: int,
+    dilation: int,
+    y: int,
+    frames: int,
+) -> None:
+    frame = int(load(state, STATE.frame))
+    gt_block(at(room, x), w, at(state, part), dilation, frame, at(room, y), frames)
+
+
+@function
+def between(room: Floats, w: Floats, state: Floats, frames: int) -> None:
+    """The dual paths, from level 4 to what the decoder starts from."""
+    first = at(w, WEIGHTS.dual_path)
+    second = at(first, DUAL_PATH.size)
+    x, y, z = at(room, ROOM.level4 + 16), at(room, ROOM.fused + 16), at(room, ROOM.below + 16)
+    dual_paths(x, first, at(state, STATE.dual_path1), y, frames)
+    dual_paths(y, second, at(state, STATE.dual_path2), z, frames)
+
+
+@function
+def take_skips(room: Floats, w: Floats, frames: int) -> None:
+    """All that the decoder takes of the encoder, level by level."""
+    is_prepared = load(w, SKIPS.prepares) > 0
+    if is_prepared:
+        for t in range(frames):
+            cache_skips(at(room, t * ROOM.size), w)
+    fusions, size = at(w, SKIPS.fusions), FUSION.size
+    for level in range(1, 5, 2):
+        one, other = at(fusions, level * size), at(fusions, (level + 1) * size)
+        if load(one, FUSION.restores) + load(other, FUSION.restores) > 0:
+            for t in range(frames):
+                here = at(room, t * ROOM.size)
+                y = at(here, ROOM.skip1 + (level - 1) * ROW)
+                restore_two(here, one, other, y, at(y, ROW))
+    if load(fusions, FUSION.restores) > 0:
+        for t in range(frames):
+            here = at(room, t * ROOM.size)
+            restore_wide(here, fusions, is_prepared, at(here, ROOM.wide_skip))
+
+
+@function
+def decode(room: Floats, w: Floats, state: Floats, frames: int) -> None:
+    """To 65 bands of 16 channels, all skips taken."""
+    fusions = at(w, WEIGHTS.skips + SKIPS.fusions)
+    first = at(w, WEIGHTS.decoder)
+    second, third = at(first, GT_BLOCK.size), at(first, 2 * GT_BLOCK.size)
+    fuse_level(room, fusions, 4, frames)
+    gt_blocks(room, ROOM.fused, first, state, STATE.decoder0, FIVE, ROOM.below, frames)
+    fuse_level(room, fusions, 3, frames)
+    gt_blocks(room, ROOM.fused, second, state, STATE.decoder1, TWO, ROOM.below, frames)
+    fuse_level(room, fusions, 2, frames)
+    gt_blocks(room, ROOM.fused, third, state, STATE.decoder2, ONE, ROOM.below, frames)
+    fuse_level(room, fusions, 1, frames)
+    for t in range(frames):
+        n = t * ROOM.size
+        deconv3(at(room, n + ROOM.fused), at(w, WEIGHTS.deconv3), at(room, n + ROOM.wide + 32))
+    for t in range(frames):
+        here = at(room, t * ROOM.size)
+        wide, level0 = at(here, ROOM.wide + 32), at(here, ROOM.level0 + 32)
+        fuse(wide, level0, at(here, ROOM.wide_skip), fusions, ALL_WIDE, wide)
+        store(wide, ALL_WIDE * 16, splat16(0.0))  # which may have been computed along
+
+
+@function
+def fuse_level(room: Floats, fusions: Floats, level: int, frames: int) -> None:
+    w, row = at(fusions, level * FUSION.size), (level - 1) * ROW
+    for t in range(frames):
+        here = at(room, t * ROOM.size)
+        below, mirror = at(here, ROOM.below + 16), at(here, ROOM.level1 + row + 16)
+        fuse(below, mirror, at(here, ROOM.skip1 + row), w, ALL_DEEP, at(here, ROOM.fused + 16))
 
 
 @function
@@ -85,6 +190,9 @@ def mask_frames(
     spectrum: Floats, w: Floats, states: Floats, mask: Floats, channels: int, frames: int
 ) -> None:
     """The mask ``[C, T, 257, 2]`` of spectrum ``[C, T, 257, 2]``; `states` ``[C, STATE.size]``."""
-    for number in range(channels * frames):
-        state = at(states, number // frames * STATE.size)
-        mask_frame(at(spectrum, number * 2 * BINS), w, state, at(mask, number * 2 * BINS))
+    row = 2 * BINS
+    for channel in range(channels):
+        state = at(states, channel * STATE.size)
+        for t in range(0, frames, FRAMES):
+            n, few = (channel * frames + t) * row, min(frames - t, FRAMES)
+            few_masks(at(spectrum, n), row, w, state, at(mask, n), row, few)

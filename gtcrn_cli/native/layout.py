@@ -6,8 +6,19 @@ from collections import namedtuple
 from itertools import accumulate
 from typing import Any
 
-from ..network.config import BINS, CHANNELS, DEEP_BANDS, DILATIONS, ERB_BANDS, KINDS, LEVELS
+from ..network.config import (
+    BANDS,
+    BANDS_AT,
+    BINS,
+    CHANNELS,
+    DEEP_BANDS,
+    DILATIONS,
+    ERB_BANDS,
+    KINDS,
+    LEVELS,
+)
 
+CACHE_LINE = 64  # bytes; a vector that two of them share takes twice as long to load
 HALF = CHANNELS // 2
 HIGH_BINS = 192  # those that the ERB bank pools
 GATES = 3  # of a GRU: reset, update, new
@@ -22,7 +33,7 @@ def _layout(name: str, **sizes: int) -> Any:
 CONV0 = _layout("CONV0", inner=7 * 3 * 16, first=7 * 3 * 16, last=7 * 3 * 16, bias=16, slope=16)
 CONV1 = _layout("CONV1", kernel=5 * HALF * 16, bias=16, slope=16)
 DECONV3 = _layout("DECONV3", even=3 * HALF * 16, odd=2 * HALF * 16, bias=16, slope=16)
-DECONV4 = _layout("DECONV4", even=2 * 3 * 16, odd=2 * 2 * 16, bias=16)
+DECONV4 = _layout("DECONV4", kernel=16 * 16, bias=16)
 
 
 def _gru_layout(name: str, inputs: int, hidden: int) -> Any:
@@ -71,11 +82,12 @@ SOURCES = 1 + len(LEVELS)
 _, ADD, CONCAT, ATTEND, GATE = range(len(KINDS))  # as config.KINDS has them
 MANTISSA_BITS_CUT = {"float32": 0, "float16": 13, "bfloat16": 16}
 SKIP = _layout("SKIP", compresses=16, kernel=16 * 16, bias=16)  # of one source
+_, SECOND_CHANNELS, FEATURES_ONLY, ALL_CHANNELS = range(4)  # 0, 2, 4...; 3 of 4, of 12; 0 to 15
 FUSION = _layout(
     "FUSION",  # of one decoder level
     kind=1,
     restores=1,  # whether the skip is more than the mirrored level's output as it is
-    takes=14,  # which sources
+    takes=14,  # which channels of every source, as below
     restore=SOURCES * 16 * 16,
     restore_bias=16,
     from_skip=16 * 16,
@@ -85,7 +97,7 @@ FUSION = _layout(
 SKIPS = _layout(
     "SKIPS",
     rounding=1,  # bits to cut off every cached number
-    prepares=15,  # whether what is cached is anything but the levels as they are
+    prepares=15,  # whether what is cached is anything but levels and features as they are
     sources=SOURCES * SKIP.size,
     fusions=len(LEVELS) * FUSION.size,  # by the encoder level that is mirrored
 )
@@ -104,6 +116,27 @@ WEIGHTS = _layout(
 
 # A row of bands has an empty band (zeros) at either end, for the convolutions over bands.
 ROW = (DEEP_BANDS + 2) * CHANNELS
+WIDE_ROW = (2 + BANDS_AT[0] + 2) * CHANNELS  # two empty ones here: conv1 reaches that far
+# What there is of one frame while it passes through the network.
+ROOM = _layout(
+    "ROOM",
+    features=(3 + BANDS + 3 + 1) * 4,  # magnitude, real, imaginary, unused; conv0 reaches 3 bands
+    level0=WIDE_ROW,  # what leaves the encoder, level by level
+    level1=ROW,
+    level2=ROW,
+    level3=ROW,
+    level4=ROW,
+    inputs=WIDE_ROW,  # the input features as they are cached
+    skip1=ROW,  # what decoder levels take of the encoder
+    skip2=ROW,
+    skip3=ROW,
+    skip4=ROW,
+    below=ROW,
+    fused=ROW,
+    wide_skip=WIDE_ROW,
+    wide=WIDE_ROW,
+)
+FRAMES = 4  # that go through the layers together
 PERIOD = 20  # frames after which every ring of histories starts over
 _GT_STATES = [2 * dilation * ROW + CHANNELS for dilation in DILATIONS]  # histories, hidden
 STATE = _layout(
@@ -136,4 +169,5 @@ def stream_size(window: int) -> int:
 def scratch_size(window: int, channels: int) -> int:
     """Numbers that `chain.enhance_hops` needs room for."""
     hop = window // 2
-    return channels * (3 * hop + 16) + 2 * (2 * BINS + 16) + 3 * hop + 2 * window
+    spectrum, bins = 2 * hop + 16, 2 * BINS + 14  # and a vector past their ends
+    return FRAMES * (channels * spectrum + 2 * bins) + channels * hop + 3 * hop + 2 * window

@@ -24,7 +24,17 @@ from ..network.config import (
     LEVELS,
     GTCRNConfig,
 )
-from .layout import GATES, HALF, HIGH_BINS, MANTISSA_BITS_CUT, SOURCES, WEIGHTS
+from .layout import (
+    ALL_CHANNELS,
+    FEATURES_ONLY,
+    GATES,
+    HALF,
+    HIGH_BINS,
+    MANTISSA_BITS_CUT,
+    SECOND_CHANNELS,
+    SOURCES,
+    WEIGHTS,
+)
 
 Array = NDArray[Any]  # float32 once packed; some of the folding is done in float64
 BATCH_NORM_EPS = 1e-5
@@ -136,15 +146,18 @@ def _deconv3(weights: Weights, name: str) -> list[Array]:
 
 
 def _deconv4(weights: Weights, name: str) -> list[Array]:
-    """With two outputs only, it is the inputs that lie side by side."""
+    """What a band contributes to the pairs of outputs of the band before, its own, and the next.
+
+    Four numbers each: real and imaginary part of the even output, then of the odd one.
+    """
     kernel, bias = _folded(weights, f"{name}.conv", f"{name}.bn", transposed=True)
-    taps = kernel[:, :, 0].transpose(0, 2, 1)  # [out, 5, in]
-    return [taps[:, [4, 2, 0]], taps[:, [3, 1]], _pad(bias)]
+    taps = np.pad(kernel[:, :, 0], ((0, 0), (0, 0), (0, 3)))  # [out, in, 5 and 3 without effect]
+    return [taps.transpose(1, 2, 0).reshape(16, 16), np.pad(np.tile(bias, 2), (0, 12))]
 
 
 def _skips(weights: Weights, config: GTCRNConfig) -> list[Array]:
     rounding = MANTISSA_BITS_CUT[config.skip_dtype]
-    prepares = rounding > 0 or INPUT in config.cached or any(map(config.compresses, config.cached))
+    prepares = rounding > 0 or any(map(config.compresses, config.cached))
     return [
         np.array([rounding, prepares]),
         np.zeros(14),
@@ -160,16 +173,19 @@ def _matrix(kernel: Array) -> Array:
 
 
 def _skip(weights: Weights, config: GTCRNConfig, source: int) -> list[Array]:
-    """The input features always need their kernel: it is where their neighbours are put in."""
-    channels = FEATURES if source == INPUT else CHANNELS
-    kernel, bias = np.eye(channels), np.zeros(16)
+    kernel, bias = np.zeros((16, 16)), np.zeros(16)
     compresses = source in config.cached and config.compresses(source)
     if compresses:
         name = f"encoder.cache.compress.{'input' if source == INPUT else source}"
         kernel, bias = weights[f"{name}.weight"][:, :, 0, 0], _pad(weights[f"{name}.bias"])
-    if source == INPUT:  # the kernel sees [neighbour, feature], SFE counts the other way
-        kernel = kernel.reshape(-1, 3, 3).swapaxes(1, 2).reshape(-1, FEATURES)
+        if source == INPUT:
+            kernel = _by_neighbour(kernel).reshape(-1, FEATURES)
     return [np.full(16, compresses), _matrix(kernel), bias]
+
+
+def _by_neighbour(kernel: Array) -> Array:
+    """``[out, neighbour, feature]`` of a kernel of features, which SFE has in another order."""
+    return kernel.reshape(-1, 3, 3).swapaxes(1, 2)
 
 
 def _fusion(weights: Weights, config: GTCRNConfig, level: int) -> list[Array]:
@@ -179,6 +195,7 @@ def _fusion(weights: Weights, config: GTCRNConfig, level: int) -> list[Array]:
 
     restore, restore_bias = np.zeros((SOURCES, 16, 16)), np.zeros(16)
     from_skip, from_below, bias = np.zeros((16, 16)), np.zeros((16, 16)), np.zeros(16)
+    takes = np.where(np.isin(np.arange(14) + INPUT, sources), ALL_CHANNELS, 0)
     joined = None
     if kind == "concat":
         point = weights[f"{name}.point.weight"][:, :, 0, 0]
@@ -190,7 +207,11 @@ def _fusion(weights: Weights, config: GTCRNConfig, level: int) -> list[Array]:
     if joined is not None:
         ends = np.cumsum([config.cached_channels(source) for source in sources])
         for source, kernel in zip(sources, np.split(joined, ends[:-1], axis=1), strict=True):
+            if source == INPUT and not config.compresses(INPUT):  # a band is three numbers of four
+                kernel = np.pad(_by_neighbour(kernel), ((0, 0), (0, 0), (0, 1))).reshape(-1, 12)
+                takes[source - INPUT] = FEATURES_ONLY
             restore[source - INPUT] = _matrix(kernel)
+        _take_once(config, sources, restore, takes)
     if kind in ("attention", "gated"):
         gate = weights[f"{name}.gate.weight"][:, :, 0, 0] / 2
         bias = _pad(weights[f"{name}.gate.bias"] / 2)
@@ -199,11 +220,24 @@ def _fusion(weights: Weights, config: GTCRNConfig, level: int) -> list[Array]:
             from_skip, from_below = gate
         else:
             from_skip, from_below = _matrix(gate[:, :CHANNELS]), _matrix(gate[:, CHANNELS:])
-    takes = np.isin(np.arange(14) + INPUT, sources)
     return [
         np.array([KINDS.index(kind), joined is not None]),
         takes, restore, restore_bias, from_skip, from_below, bias,
     ]  # fmt: skip
+
+
+def _take_once(config: GTCRNConfig, sources: tuple[int, ...], restore: Array, takes: Array) -> None:
+    """Half of what leaves a grouped temporal block only passed it: take that where it came from.
+
+    Channels 1, 3, 5, ... of a level are channels 8 to 15 of the level before.
+    """
+    for source in range(LEVELS[-1], 1, -1):
+        whole = not (config.compresses(source) or config.compresses(source - 1))
+        if source in sources and source - 1 in sources and whole:
+            here, before = restore[source - INPUT], restore[source - 1 - INPUT]
+            before[HALF:] += here[1::2]
+            here[1::2] = 0
+            takes[source - INPUT] = SECOND_CHANNELS
 
 
 def _gt_block(weights: Weights, name: str) -> list[Array]:
@@ -237,13 +271,14 @@ def _gru(weights: Weights, parts: list[tuple[str, str]]) -> list[Array]:
     """GRUs side by side, each as the prefix and the suffix of its names.
 
     ``[inputs, gate, 16], [gate, 16], [hidden, gate, 16], [16]``, hidden numbers of the first GRU
-    first. The reset gate acts on the recurrent bias of the new gate, so that one stays apart.
+    first. The reset gate acts on the recurrent bias of the new gate, so that one stays apart, and
+    halves what it acts on: see `activations.gru_step`.
     """
 
     def beside(kind: str, columns: int) -> Array:
         gates = [weights[f"{name}.{kind}_{suffix}"] for name, suffix in parts]
         stacked = [gate.reshape(GATES, -1, columns).transpose(2, 0, 1) for gate in gates]
-        halved = np.array([0.5, 0.5, 1], np.float32)[:, None]
+        halved = np.array([0.5, 0.5, 0.5 if "_hh" in kind else 1], np.float32)[:, None]
         return np.concatenate(stacked, axis=-1) * halved  # [columns, gate, 16]
 
     inputs = weights[f"{parts[0][0]}.weight_ih_{parts[0][1]}"].shape[1]

@@ -1,4 +1,4 @@
-"""Vectors of float32 for Numba code: 16 or 8 numbers in one value, whatever the CPU.
+"""Vectors of float32 for Numba code: 16, 8 or 4 numbers in one value, whatever the CPU.
 
 Numba leaves it to LLVM to find what can run side by side in scalar loops, and for loops as short as
 ours (16 channels, 33 bands) it rarely finds it. Here a vector is a value of its own that LLVM keeps
@@ -60,7 +60,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(dmm, fe_type, ir.VectorType(FLOAT, fe_type.lanes))
 
 
-FLOAT32X8, FLOAT32X16 = _VectorType(8), _VectorType(16)
+FLOAT32X4, FLOAT32X8, FLOAT32X16 = _VectorType(4), _VectorType(8), _VectorType(16)
 
 
 def _constant(numbers: list[int]) -> ir.Constant:
@@ -87,13 +87,13 @@ def _call(builder: Any, name: str, arguments: list[Any]) -> Any:
 
 @_generate
 def stack(typing: Any, count: Any) -> Any:
-    """`count` (a literal) zeros that live until the calling function returns."""
+    """Room for `count` (a literal) numbers until the calling function returns; not cleared."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.ArrayType(FLOAT, count.literal_value)
-        place = cgutils.alloca_once(builder, kind)
+        with builder.goto_entry_block():  # `cgutils.alloca_once` would clear it
+            place = builder.alloca(kind)
         place.align = 64
-        cgutils.memset(builder, place, ir.IntType(64)(4 * count.literal_value), 0)
         return builder.bitcast(place, FLOAT.as_pointer())
 
     return (FLOATS(count), build) if isinstance(count, types.IntegerLiteral) else None
@@ -132,7 +132,9 @@ def _load_vector(result: _VectorType) -> Any:
     return load
 
 
-load8, load16 = _load_vector(FLOAT32X8), _load_vector(FLOAT32X16)
+load4, load8, load16 = (
+    _load_vector(FLOAT32X4), _load_vector(FLOAT32X8), _load_vector(FLOAT32X16)
+)  # fmt: skip
 
 
 @_generate
@@ -160,6 +162,14 @@ def copy(typing: Any, target: Any, source: Any, count: Any) -> Any:
     return types.void(FLOATS, FLOATS, types.int64), build
 
 
+@inline
+def clear_ends(pointer: Floats, count: int, ends: int) -> None:
+    """Zeros in the first and the last `ends` of `count` numbers; `ends` a multiple of 4."""
+    for n in range(0, ends, 4):
+        store(pointer, n, splat4(0.0))
+        store(pointer, count - ends + n, splat4(0.0))
+
+
 # From numbers to vectors and back
 
 
@@ -174,7 +184,7 @@ def _splat(result: _VectorType) -> Any:
     return splat
 
 
-splat8, splat16 = _splat(FLOAT32X8), _splat(FLOAT32X16)
+splat4, splat8, splat16 = _splat(FLOAT32X4), _splat(FLOAT32X8), _splat(FLOAT32X16)
 
 
 def _shuffle(operands: int, lanes: list[int], from_: _VectorType, to: _VectorType) -> Any:
@@ -207,6 +217,14 @@ join = _shuffle(2, list(range(16)), FLOAT32X8, FLOAT32X16)
 """Two vectors of 8 as one of 16."""
 interleave = _shuffle(2, [n // 2 + 8 * (n % 2) for n in range(16)], FLOAT32X8, FLOAT32X16)
 """``a0 b0 a1 b1 ...``"""
+pairs_low = _shuffle(
+    2, [n // 4 * 2 + n % 2 + 8 * (n % 4 & 2) for n in range(16)], FLOAT32X16, FLOAT32X16
+)
+"""``a0 a1 b0 b1 a2 a3 b2 b3 ...`` up to ``b7``."""
+pairs_high = _shuffle(
+    2, [n // 4 * 2 + n % 2 + 8 * (n % 4 & 2) + 8 for n in range(16)], FLOAT32X16, FLOAT32X16
+)
+"""The same from ``a8 a9 b8 b9`` on."""
 low_half = _shuffle(1, list(range(8)), FLOAT32X16, FLOAT32X8)
 """Lanes 0-7."""
 alternate_fours = _shuffle(2, [n + 16 * (n // 4 % 2) for n in range(16)], FLOAT32X16, FLOAT32X16)

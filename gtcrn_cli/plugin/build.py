@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import MissingExtraError, UserError
 from ..native import tables
-from ..native.layout import CONTROLS, STREAM, scratch_size
+from ..native.layout import CACHE_LINE, CONTROLS, STREAM, scratch_size
 from ..native.machine_code import SYMBOL, object_code
 from ..native.packing import pack
 from ..network.checkpoint import Checkpoint
@@ -99,6 +99,7 @@ def header(checkpoint: Checkpoint) -> str:
         "CONTROLS_HIGH_BAND": CONTROLS.high_band,
         "CONTROLS_LINKED": CONTROLS.linked,
         "STREAM_PAST": STREAM.past,
+        "CACHE_LINE": CACHE_LINE,
         "NO_LIMIT_DB": f"{NO_LIMIT_DB}.0f",
         **{name: getattr(tables, name) for name in dir(tables) if name.endswith("_AT")},
         "PASSES_BEGIN": tables.PASSES_BEGIN,
@@ -117,7 +118,7 @@ def header(checkpoint: Checkpoint) -> str:
             f"#define SCRATCH_SIZE(w, c) {scratch}",
             f'#define COPYRIGHT "MIT; model {checkpoint.digest[:16]}"',
             f"#define gtcrn_run {SYMBOL}",
-            "static const uint32_t WEIGHTS[] = {",
+            "static const uint32_t WEIGHTS[] __attribute__((aligned(CACHE_LINE))) = {",
             ",\n".join(rows),
             "};\n",
         ]

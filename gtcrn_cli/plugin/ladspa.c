@@ -189,6 +189,13 @@ static void cleanup(Handle handle) {
     free(self);
 }
 
+/* Zeros that begin with a cache line: a vector that two lines share takes twice as long to load. */
+static float *zeros(size_t count) {
+    size_t bytes = (count * sizeof(float) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    float *place = aligned_alloc(CACHE_LINE, bytes);
+    return place ? memset(place, 0, bytes) : NULL;
+}
+
 static Handle instantiate(const Descriptor *descriptor, unsigned long sample_rate) {
     if (sample_rate < 8000 || sample_rate > 192000 || !cpu_is_good()) return NULL;
     Instance *self = calloc(1, sizeof *self);
@@ -196,12 +203,12 @@ static Handle instantiate(const Descriptor *descriptor, unsigned long sample_rat
     self->channels = ((long)descriptor->port_count - CONTROL_PORTS) / 2;
     self->window = window_length(sample_rate);
     self->hop = self->window / 2;
-    size_t hop = (size_t)(self->hop * self->channels), number = sizeof(float);
-    self->block = calloc(hop, number);
-    self->enhanced = calloc(hop, number);
-    self->tables = calloc(tables_room(self->window), number);
-    self->states = calloc((size_t)(self->channels * (STREAM_PAST + self->window)), number);
-    self->scratch = calloc((size_t)SCRATCH_SIZE(self->window, self->channels), number);
+    size_t hop = (size_t)(self->hop * self->channels);
+    self->block = zeros(hop);
+    self->enhanced = zeros(hop);
+    self->tables = zeros(tables_room(self->window));
+    self->states = zeros((size_t)(self->channels * (STREAM_PAST + self->window)));
+    self->scratch = zeros((size_t)SCRATCH_SIZE(self->window, self->channels));
     if (!self->block || !self->enhanced || !self->tables || !self->states || !self->scratch) {
         cleanup(self);
         return NULL;

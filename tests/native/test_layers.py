@@ -12,18 +12,18 @@ from numba import njit, types
 
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.stft import STFT
-from gtcrn_cli.native import layers
+from gtcrn_cli.native import activations
 from gtcrn_cli.native.simd import FLOATS, Floats, load16, splat16, store
 from gtcrn_cli.native.state import split_state
 from gtcrn_cli.network.checkpoint import Checkpoint
 
 
 def tanh_of_16(x: Floats, y: Floats) -> None:
-    store(y, 0, layers.tanh(load16(x, 0)))
+    store(y, 0, activations.tanh(load16(x, 0)))
 
 
 def prelu_of_16(x: Floats, y: Floats) -> None:
-    store(y, 0, layers.prelu(load16(x, 0), splat16(0.25)))
+    store(y, 0, activations.prelu(load16(x, 0), splat16(0.25)))
 
 
 def compiled(function: Callable[[Floats, Floats], None]) -> Callable[[np.ndarray], np.ndarray]:
