@@ -1,7 +1,8 @@
 """What libsndfile does not know, and video, by way of ffmpeg's own programs.
 
 Samples go through pipes, so memory stays constant however long the file is. Where ffmpeg is not
-installed everything else works as before, and the message says what is missing.
+installed everything else works as before, and the message says what is missing. All that calls
+those programs is here, hence the length.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -23,8 +24,8 @@ import numpy as np
 from ..errors import ReadError, UserError
 from ..paths import Replacement
 from ..signals import Samples
-from . import speakers
-from .formats import Encoding
+from . import riff, speakers, tags
+from .formats import WAV_FAMILY, Encoding
 
 # What ffmpeg calls the containers that it, and not libsndfile, writes.
 VIDEO_CONTAINERS = {
@@ -63,6 +64,10 @@ BARE = ("aac", "ac3", "amr", "dts", "eac3", "flac", "mp3")  # frames without any
 RECKONED = (*BARE, "mpeg", "mpegts")
 CUT_OFF_S = 0.1  # of sound that is missing from a damaged file: more is said as loss
 READ_ONLY = (".ape", ".dts", ".mpc", ".ra", ".rm", ".shn")  # sound that ffmpeg can only decode
+
+# What ffmpeg calls tags, and is about the file rather than the recording.
+OF_CONTAINERS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+WITH_COVER = (".m4a", ".m4b", ".mp4", ".m4v")  # containers in which a picture is one on the cover
 
 # Encoders for sound that goes back into the container it came from.
 ENCODERS = {
@@ -123,6 +128,12 @@ class Tracks:
         The container, as ffmpeg calls it.
     timecode
         That the first picture begins with; empty if there is none.
+    tags
+        Texts about the recording, by the names of Vorbis comments.
+    pictures
+        Numbers of the streams that are pictures on a cover.
+    chapters
+        How many there are.
     """
 
     sounds: list[dict[str, Any]]
@@ -130,6 +141,9 @@ class Tracks:
     duration_s: float | None
     format: str
     timecode: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    pictures: list[int] = field(default_factory=list)
+    chapters: int = 0
 
 
 class MediaSource:
@@ -173,7 +187,13 @@ class MediaSource:
         self.is_certain = False
         fine = int(sound.get("bits_per_raw_sample", 0)) > 16
         mask = speakers.mask_of(sound.get("channel_layout", ""))
-        self.encoding = Encoding("FFMPEG", "PCM_24" if fine else "PCM_16", speakers=mask)
+        self.encoding = Encoding(
+            "FFMPEG",
+            "PCM_24" if fine else "PCM_16",
+            tags=self.tracks.tags,
+            speakers=mask,
+            origin=(Path(self.path), "FFMPEG"),
+        )
         lossless = sound.get("codec_name", "").startswith("pcm_") or (
             sound.get("codec_name") in LOSSLESS
         )
@@ -282,10 +302,13 @@ class MediaSink:
         if speakers.count(encoding.speakers) == channels:
             arguments += ["-channel_layout", hex(encoding.speakers)]
         arguments += ["-ac", str(channels), "-i", "pipe:0"]
+        self._covers = tempfile.TemporaryDirectory(prefix="gtcrn-")
+        self._told, self._pictures, self._chapters = dict(encoding.tags), 0, 0
         if source is None:
-            for name, text in encoding.tags.items():
-                arguments += ["-metadata", f"{name}={text}"]
+            arguments += self._with_tags(encoding)
         else:
+            self._told, self._chapters = source.tracks.tags, source.tracks.chapters
+            self._pictures = len(source.tracks.pictures)
             arguments += self._with_picture(source)
         same_kind = source is not None and Path(source.name).suffix.lower() == (
             self._output.target.suffix.lower()
@@ -331,7 +354,37 @@ class MediaSink:
         finally:
             _end(self._process)
             self._complaints.close()
+            self._covers.cleanup()
             self._output.discard()
+
+    def _with_tags(self, encoding: Encoding) -> list[str]:
+        """ffmpeg's arguments that tell what a file told that ffmpeg does not read here."""
+        path, kind = encoding.origin or (None, "")
+        found = tags.Metadata({name: [text] for name, text in encoding.tags.items() if text})
+        if path is not None and kind in tags.FORMATS:
+            more, _ = tags.read(path, kind)
+            if more.is_damaged:
+                self.notes.append(tags.DAMAGED)
+            found = replace(more, texts=more.texts or found.texts)
+        if path is not None and kind in WAV_FAMILY:
+            self.notes += riff.said([c for c in riff.extras(path) if c.name != b"LIST"])
+        arguments: list[str] = []
+        self._told = {name: ";".join(texts) for name, texts in found.texts.items()}
+        self._told |= dict.fromkeys(found.others, "")
+        self._pictures = len(found.pictures)
+        if self._output.target.suffix.lower() in WITH_COVER:
+            for number, picture in enumerate(found.pictures):
+                cover = Path(self._covers.name, str(number))
+                cover.write_bytes(picture.data)
+                arguments += ["-i", _file(cover)]
+            if found.pictures:
+                arguments += ["-map", "0:a:0", "-c:v", "copy"]
+            for number in range(len(found.pictures)):
+                arguments += ["-map", f"{number + 1}:v:0", f"-disposition:v:{number}"]
+                arguments += ["attached_pic"]
+        for name, text in self._told.items():
+            arguments += ["-metadata", f"{name}={text}"] if text else []
+        return arguments
 
     def _with_picture(self, source: MediaSource) -> list[str]:
         """ffmpeg's arguments that put the new track (input 0) among the source's (input 1)."""
@@ -341,6 +394,10 @@ class MediaSink:
         if suffix in VIDEO_CONTAINERS or same:
             arguments += ["-map", "1:v?", "-c:v", "copy"]
             arguments += _tags_of("v", source.tracks.others.count("video"))
+        elif suffix in WITH_COVER:
+            for number, index in enumerate(source.tracks.pictures):
+                arguments += ["-map", f"1:{index}", "-c:v", "copy"]
+                arguments += [f"-disposition:v:{number}", "attached_pic"]
         arguments += ["-map", "0:a:0", "-map_metadata", "1", "-map_metadata:s:a:0", "1:s:a:0"]
         if timecode := source.tracks.timecode:
             arguments += ["-timecode", timecode]  # for the track that goes with the picture
@@ -357,8 +414,11 @@ class MediaSink:
             arguments += ["-map", f"1:a:{other}", f"-c:a:{other}", "copy"]
             arguments += [f"-map_metadata:s:a:{other}", f"1:s:a:{other}"]
         data = source.tracks.others.count("data") - bool(source.tracks.timecode)
+        if source.tracks.chapters and "mov" in source.tracks.format:
+            data -= 1  # the track of their titles, which is made anew
         if data > 0:
-            self.notes.append(f"{data} tracks of data (not sound, picture or text) are left out")
+            tracks = "1 track" if data == 1 else f"{data} tracks"
+            self.notes.append(f"left out: {tracks} of data (not sound, picture or text)")
         return arguments
 
     def _finish(self) -> None:
@@ -367,12 +427,25 @@ class MediaSink:
             self._process.stdin.close()
         if self._process.wait():
             raise self._error()
-        if self._speakers:
-            self._compare_speakers()
+        if self._speakers or self._told or self._pictures or self._chapters:
+            now = _probe(self._output.path)
+            self._compare_tags(now)
+            if self._speakers:
+                self._compare_speakers(now.sounds)
 
-    def _compare_speakers(self) -> None:
+    def _compare_tags(self, now: Tracks) -> None:
+        """Say what the container has no place for."""
+        pictures = len(now.pictures) or now.others.count("video")
+        missing = tags.missing(
+            [name for name in self._told if name not in now.tags],
+            max(0, self._pictures - pictures),
+            max(0, self._chapters - now.chapters),
+        )
+        if missing:
+            self.notes.append(missing)
+
+    def _compare_speakers(self, sounds: list[dict[str, Any]]) -> None:
         """Say so where the encoder could not keep which channel is for which speaker."""
-        sounds = _probe(self._output.path).sounds
         now = sounds[0].get("channel_layout", "unknown") if sounds else "unknown"
         if speakers.mask_of(now) not in (0, self._speakers):
             was = speakers.name_of(self._speakers)
@@ -416,7 +489,7 @@ def _encoder_like(sound: dict[str, Any]) -> list[str]:
 
 def _probe(path: str | Path) -> Tracks:
     command = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-of", "json"]
-    command += ["-show_streams", "-show_format", _file(path)]
+    command += ["-show_streams", "-show_format", "-show_chapters", _file(path)]
     found = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if found.returncode:
         raise UserError(f"cannot read {path}: neither libsndfile nor ffmpeg knows what is in it")
@@ -428,6 +501,9 @@ def _probe(path: str | Path) -> Tracks:
         if kind == "audio" and int(stream.get("channels", 0)) and int(stream["sample_rate"])
     ]
     container = facts.get("format", {})
+    texts = dict(container.get("tags", {}))
+    if sounds and container.get("format_name") == "ogg":  # where they belong to the stream
+        texts |= sounds[0].get("tags", {})
     duration = (sounds[0] if sounds else {}).get("duration") or container.get("duration")
     return Tracks(
         sounds,
@@ -442,6 +518,13 @@ def _probe(path: str | Path) -> Tracks:
             ),
             "",
         ),
+        {n.lower(): text for n, text in texts.items() if n.lower() not in OF_CONTAINERS},
+        [
+            int(stream["index"])
+            for stream in facts.get("streams", [])
+            if stream.get("disposition", {}).get("attached_pic")
+        ],
+        len(facts.get("chapters", [])),
     )
 
 
@@ -473,3 +556,25 @@ def _last_line(file: IO[bytes]) -> str:
     file.seek(max(0, file.tell() - 4096))
     lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""
+
+
+def metadata_of(path: Path) -> tags.Metadata:
+    """What a file that ffmpeg reads tells about its recording, and the pictures of its cover."""
+    from mutagen.flac import Picture
+
+    tracks = _probe(path)
+    found = tags.Metadata({name: [text] for name, text in tracks.tags.items()})
+    found.chapters = tracks.chapters
+    for index in tracks.pictures:
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe"]
+        command += ["-i", _file(path), "-map", f"0:{index}", "-c", "copy", "-f", "image2pipe", "-"]
+        data = subprocess.run(command, capture_output=True, check=False).stdout
+        picture = Picture()  # type: ignore[no-untyped-call]
+        picture.type, picture.mime, picture.data = 3, _mime(data), data
+        found.pictures += [picture] if data else []
+    return found
+
+
+def _mime(image: bytes) -> str:
+    signs = {b"\x89PNG": "image/png", b"GIF8": "image/gif", b"BM": "image/bmp"}
+    return next((kind for sign, kind in signs.items() if image.startswith(sign)), "image/jpeg")

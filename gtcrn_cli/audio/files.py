@@ -17,6 +17,7 @@ from ..paths import Replacement
 from ..signals import Samples
 from . import bit_rates, riff, speakers, tags
 from .decoding import as_is, reason
+from .ffmpeg import metadata_of
 from .formats import FLOAT_SUBTYPES, WAV_FAMILY, Encoding, Tags
 
 LONGEST_WAV_BYTES = 2**32 - 2**16  # RIFF sizes have 32 bits; the rest is for headers and tags
@@ -125,17 +126,23 @@ class FileSink:
             more, frames = tags.read(path, kind)
             told = replace(more, texts=more.texts or told.texts)
             if told.is_damaged:
-                self.notes.append("tags of the input are damaged: not all of them may be here")
+                self.notes.append(tags.DAMAGED)
+        elif path is not None and kind == "FFMPEG":
+            told = metadata_of(path)
         if path is not None and kind in WAV_FAMILY:
             self.notes += riff.said([c for c in riff.extras(path) if c.name != b"LIST"])
         if self._format in tags.FORMATS:
-            lost = told.others if self._format not in tags.WITH_ID3 else []
+            others = told.others if self._format not in tags.WITH_ID3 or not frames else []
+            missing = tags.missing(others, 0, told.chapters)
             if told.texts or told.pictures or frames:
                 tags.write(ours, self._format, told, frames)
-            if lost:
-                self.notes.append(f"the format holds no such tags: {', '.join(sorted(lost))} lost")
-        elif told.pictures:
-            self.notes.append(f"the format holds no pictures: {len(told.pictures)} lost")
+        else:
+            held = [n for n in self._tags if n not in self.lost_tags and n in told.texts]
+            missing = tags.missing(
+                {*told.texts, *told.others} - {*held}, len(told.pictures), told.chapters
+            )
+        if missing:
+            self.notes.append(missing)
 
     def _place_speakers(self, mask: int) -> list[str]:
         """Keep which channel is for which speaker, or say that the format cannot."""

@@ -7,6 +7,7 @@ word.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ ID3_NAMES = {
 _FRAMES = {name: frame for frame, name in ID3_NAMES.items()}
 OF_ENCODERS = ("encoder", "software", "encodedby", "tsse")  # what made the old file
 
+DAMAGED = "tags of the input are damaged: not all of them may be here"
+
 
 @dataclass
 class Metadata:
@@ -50,6 +53,8 @@ class Metadata:
         `mutagen.flac.Picture`, as FLAC and Ogg have them.
     others
         What has no place in such a form: names of ID3 frames.
+    chapters
+        How many, that have no place either.
     is_damaged
         Whether there may be more that cannot be read.
     """
@@ -57,6 +62,7 @@ class Metadata:
     texts: dict[str, list[str]] = field(default_factory=dict)
     pictures: list[Any] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    chapters: int = 0
     is_damaged: bool = False
 
 
@@ -71,6 +77,17 @@ def read(path: Path, format_name: str) -> tuple[Metadata, Any]:
         return _read(path, format_name)
     except MutagenError:
         return Metadata(is_damaged=True), None
+
+
+def missing(names: Iterable[str], pictures: int = 0, chapters: int = 0) -> str:
+    """A note of what the format of an output has no place for; empty where that is nothing."""
+    counted = [
+        f"{count} {what}{'s' if count > 1 else ''}"
+        for count, what in ((pictures, "picture"), (chapters, "chapter"))
+        if count
+    ]
+    lost = [*sorted(names), *counted]
+    return f"the format has no place for, and so left out are: {', '.join(lost)}" if lost else ""
 
 
 def _read(path: Path, format_name: str) -> tuple[Metadata, Any]:

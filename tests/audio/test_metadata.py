@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mutagen.flac import FLAC, Picture
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from gtcrn_cli.audio import riff, tags
+from gtcrn_cli.audio import ffmpeg, riff, tags
 from gtcrn_cli.audio.opening import Output, open_sink, open_source
 from gtcrn_cli.errors import UserError
 
@@ -202,13 +203,13 @@ def test_an_mp3_keeps_frames_that_nothing_else_has(tmp_path: Path):
     assert kept.getall("CHAP")[0].end_time == 500
     assert kept.getall("PRIV")[0].data == b"1234"
     notes = copy(tmp_path / "in.mp3", tmp_path / "out.flac")
-    assert notes == ["the format holds no such tags: CHAP, PRIV lost"]
+    assert notes == ["the format has no place for, and so left out are: CHAP, PRIV"]
 
 
 def test_a_picture_that_a_wav_cannot_hold_is_said(tmp_path: Path):
     tagged(tmp_path / "in.flac")
     notes = copy(tmp_path / "in.flac", tmp_path / "out.wav")
-    assert notes == ["the format holds no pictures: 1 lost"]
+    assert notes == ["the format has no place for, and so left out are: myown, 1 picture"]
     with soundfile.SoundFile(tmp_path / "out.wav") as file:
         assert file.title == "A talk"
 
@@ -283,3 +284,98 @@ def test_tags_that_are_damaged_are_not_lost_without_a_word(
     notes = copy(tmp_path / "in.flac", tmp_path / "out.flac")
     assert any("tags of the input are damaged" in note for note in notes)
     assert soundfile.SoundFile(tmp_path / "out.flac").title == "A talk"  # as libsndfile has it
+
+
+needs_ffmpeg = pytest.mark.skipif(
+    not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH"
+)
+
+
+def facts_of(path: Path) -> tuple[dict[str, str], int, int]:
+    """Texts, pictures and chapters, as ffprobe sees them."""
+    tracks = ffmpeg._probe(path)
+    return tracks.tags, tracks.others.count("video"), tracks.chapters
+
+
+@pytest.fixture(scope="module")
+def podcast(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An m4a with texts, a picture and two chapters."""
+    folder = tmp_path_factory.mktemp("podcast")
+    soundfile.write(folder / "a.wav", NOISE, 48_000)
+    chapters = "".join(
+        f"[CHAPTER]\nTIMEBASE=1/10\nSTART={start}\nEND={start + 5}\ntitle=part\n"
+        for start in (0, 5)
+    )
+    (folder / "a.txt").write_text(f";FFMETADATA1\ntitle=A talk\nartist=Me\n{chapters}")
+    words = f"-i {folder}/a.wav -i {folder}/a.txt -f lavfi -i color=red:s=16x16:d=0.04 -map 0:a"
+    words += f" -map 2:v -map_metadata 1 -c:v png -disposition:v:0 attached_pic {folder}/a.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", *words.split()], check=True)
+    return folder / "a.m4a"
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (".m4a", ""),
+        (".mp4", ""),
+        (".mka", "1 picture"),
+        (".flac", "2 chapters"),
+        (".mp3", "2 chapters"),
+        (".opus", "2 chapters"),
+        (".ogg", "2 chapters"),
+        (".aiff", "2 chapters"),
+        (".wav", "1 picture, 2 chapters"),
+        (".caf", "1 picture, 2 chapters"),
+        (".aac", "artist, title, 1 picture, 2 chapters"),
+    ],
+)
+def test_what_a_container_of_ffmpeg_tells_goes_along(
+    ending: str, said: str, podcast: Path, tmp_path: Path
+):
+    notes = copy(podcast, tmp_path / f"out{ending}")
+    lost = [note.rpartition("are: ")[2] for note in notes]
+    assert lost == ([said] if said else [])
+    texts, pictures, chapters = facts_of(tmp_path / f"out{ending}")
+    assert "title" in said or (texts["title"], texts["artist"]) == ("A talk", "Me")
+    assert pictures == ("picture" not in said)
+    assert chapters == (0 if "chapters" in said else 2)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("source", [".flac", ".mp3", ".ogg"])
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [(".m4a", "odd"), (".mka", "1 picture"), (".aac", "artist, odd, title, 1 picture")],
+)
+def test_what_a_file_of_libsndfile_tells_goes_into_a_container(
+    source: str, ending: str, said: str, podcast: Path, tmp_path: Path
+):
+    copy(podcast, tmp_path / f"in{source}")
+    file = {".flac": FLAC, ".ogg": OggVorbis, ".mp3": id3.ID3}[source](tmp_path / f"in{source}")
+    if source == ".mp3":
+        file.add(id3.TXXX(encoding=3, desc="odd", text=["one"]))
+    else:
+        file["odd"] = ["one"]
+    file.save()
+    notes = copy(tmp_path / f"in{source}", tmp_path / f"out{ending}")
+    assert [note.rpartition("are: ")[2] for note in notes] == [said]
+    texts, pictures, _ = facts_of(tmp_path / f"out{ending}")
+    assert "title" in said or (texts["title"], texts["artist"]) == ("A talk", "Me")
+    assert "odd" in said or texts["odd"] == "one"
+    assert pictures == ("picture" not in said)
+
+
+@needs_ffmpeg
+def test_chunks_of_a_wav_have_no_place_in_a_container(tmp_path: Path):
+    wav_with(tmp_path / "in.wav", CHUNKS)
+    assert any("bext" in note for note in copy(tmp_path / "in.wav", tmp_path / "out.m4a"))
+
+
+def test_free_tags_that_a_wav_has_no_place_for_are_said(tmp_path: Path):
+    soundfile.write(tmp_path / "in.flac", NOISE, 48_000)
+    file = FLAC(tmp_path / "in.flac")
+    file["title"], file["odd"] = ["A talk"], ["one"]
+    file.save()
+    notes = copy(tmp_path / "in.flac", tmp_path / "out.wav")
+    assert [note.rpartition("are: ")[2] for note in notes] == ["odd"]
