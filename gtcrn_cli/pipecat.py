@@ -33,7 +33,7 @@ class GtcrnFilter(BaseAudioFilter):
     ----------
     settings
         How; all the noise that the network finds goes if ``None``. For recognisers a part of it is
-        better kept: ``Settings(strength=0.75)`` lowers it by at most 12 dB.
+        better kept: ``Settings(strength=0.5)`` lowers it by at most 6 dB.
     engine
         Runs the network; one for all callers. The native engine with the default model if ``None``.
     """

@@ -51,7 +51,7 @@ ENHANCING = (
 
 PRESETS_HELP = (
     "full: remove all of the noise that is found. gentle: --atten-limit 12, for listeners. "
-    "asr: --atten-limit 12, for speech recognisers."
+    "asr: --atten-limit 6, for speech recognisers."
 )
 PresetName = Annotated[
     PresetChoice | None, typer.Option("--preset", show_default="full", help=PRESETS_HELP)
