@@ -18,8 +18,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -200,6 +202,11 @@ def first_delay(said: np.ndarray, heard: np.ndarray) -> int:
     return at if at < size // 2 else at - size
 
 
+def is_new_status(now_s: float) -> Callable[[dict[str, Any]], bool]:
+    """For `LiveProcess.wait_for`: what it tells after that time."""
+    return lambda event: event["event"] == "status" and event["time_s"] > now_s
+
+
 def clicks_ms(server: SoundServer) -> str:
     """From a click in the microphone to the click in the speaker."""
     os.environ.update({k: v for k, v in server.env.items() if k.startswith(("PULSE", "XDG_RUN"))})
@@ -241,7 +248,7 @@ def soak(server: SoundServer, folder: Path, seconds: float, options: list[str]) 
         recorders = [Recorder(server, sink, folder) for sink in (MICROPHONE, SPEAKER)]
         time.sleep(2.0)
         loads = [os.getloadavg()[0]]
-        before, told_before = Usage.of(live.process.pid), live.events[-1]
+        before, told_before = Usage.of(live.process.pid), live.wait_for(is_new_status(time.time()))
         end_s = time.monotonic() + seconds
         while (left_s := end_s - time.monotonic()) > 0:
             time.sleep(min(20.0, left_s))

@@ -36,7 +36,7 @@ def doctor(
         ),
     ] = False,
     low_latency: Annotated[
-        bool, typer.Option("--low-latency", help="The same with 'gtcrn live --low-latency'.")
+        bool, typer.Option("--low-latency", help="Measure that of 'gtcrn live --low-latency'.")
     ] = False,
     input_device: InputDevice = None,
     output_device: OutputDevice = None,
@@ -60,7 +60,7 @@ def doctor(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Check what 'gtcrn live' needs: PortAudio, devices and their rates, speed, latency."""
+    """Check what 'gtcrn live' needs: sound server or PortAudio, devices, speed and delay."""
     if virtual_mic is not None:
         _set_up(virtual_mic)
         return
