@@ -97,7 +97,7 @@ class FileSink:
             ) from None
         if growing:
             _become_wav_if_small(self._file)
-        self._order = speakers.order_of(format_name, channels)
+        self._order = speakers.order_of(format_name, encoding.subtype, channels)
         self.notes = self._place_speakers(encoding.speakers)
         self._origin = encoding.origin
         self._tags = encoding.tags

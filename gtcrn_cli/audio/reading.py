@@ -107,7 +107,7 @@ class FileSource:
             0 if raw else speakers.read_mask(self._file),
             (Path(self.name), self._file.format) if self._own and not raw else None,
         )
-        self._order = speakers.order_of(self.encoding.format, self.channels)
+        self._order = speakers.order_of(self.encoding.format, self.encoding.subtype, self.channels)
         layout = self._survey.layout
         if layout is not None and not layout.fits:
             self._read_without_header(layout)

@@ -64,6 +64,16 @@ FLAC = {
     7: "6.1",
     8: "7.1",
 }
+# ALAC has the centre first and the bass last (its reference's channel layout tags, for 3 to 8
+# channels); libsndfile hands its channels on as they stand.
+ALAC_ORDER = {
+    3: (1, 2, 0),
+    4: (1, 2, 0, 3),
+    5: (1, 2, 0, 3, 4),
+    6: (1, 2, 0, 5, 3, 4),
+    7: (1, 2, 0, 6, 3, 4, 5),
+    8: (3, 4, 0, 7, 5, 6, 1, 2),
+}
 # In these the order is one of their own: where each channel of the mask's order stands.
 VORBIS_ORDER = {
     3: (0, 2, 1),
@@ -126,6 +136,8 @@ def write_mask(file: soundfile.SoundFile, mask: int) -> bool:
     return bool(soundfile._snd.sf_command(file._file, _SET_MAP, given, size))
 
 
-def order_of(format_name: str, channels: int) -> Sequence[int] | None:
+def order_of(format_name: str, subtype: str, channels: int) -> Sequence[int] | None:
     """Where each channel, in the order of the mask, stands in a file; ``None``: in its place."""
+    if subtype.startswith("ALAC"):
+        return ALAC_ORDER.get(channels)
     return VORBIS_ORDER.get(channels) if format_name == "OGG" else None

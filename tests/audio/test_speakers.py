@@ -54,10 +54,10 @@ def make(path: Path, name: str, *options: str) -> np.ndarray:
     return samples
 
 
-def copy(source: Path, target: Path) -> list[str]:
+def copy(source: Path, target: Path, **how: str) -> list[str]:
     """Through a source and a sink, unchanged; what the user is told."""
     opened = open_source(str(source))
-    with open_sink(str(target), opened, Output()) as sink:
+    with open_sink(str(target), opened, Output(**how)) as sink:
         for block in opened.blocks(9_999):
             sink.write(block)
     return sink.notes
@@ -97,6 +97,18 @@ def test_the_order_of_vorbis_and_opus_is_one_of_their_own(name: str, codec: str,
         assert heard(target, count) == list(range(count))
         if ending == ".wav":
             assert layout(target) == name
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["3.0", "4.0", "5.0", "5.1", "6.1(back)", "7.1(wide-side)"])
+def test_the_order_of_alac_is_one_of_its_own(name: str, tmp_path: Path):
+    """Its centre comes first: libsndfile leaves that to others, other players do not."""
+    samples = make(tmp_path / "in.wav", name)
+    count = samples.shape[1]
+    copy(tmp_path / "in.wav", tmp_path / "out.caf", subtype="ALAC_16")
+    assert heard(tmp_path / "out.caf", count) == list(range(count))
+    copy(tmp_path / "out.caf", tmp_path / "again.wav")
+    assert heard(tmp_path / "again.wav", count) == list(range(count))
 
 
 @needs_ffmpeg
