@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .train import Microphones, Rooms, load_corpora, require_run, require_torch
+from .train import Microphones, Noise, Rooms, Speech, load_corpora, require_run, require_torch
 
 
 def ablate(
@@ -19,12 +19,8 @@ def ablate(
             help="The folder for the trainings and the results. One that was stopped goes on.",
         ),
     ],
-    speech: Annotated[
-        Path, typer.Option(metavar="PATH", help="Clean speech: a folder, or a .tsv index of clips.")
-    ],
-    noise: Annotated[
-        Path, typer.Option(metavar="PATH", help="Noise: a folder, or a .tsv index of clips.")
-    ],
+    speech: Speech,
+    noise: Noise,
     rooms: Rooms = None,
     microphones: Microphones = None,
     config: Annotated[

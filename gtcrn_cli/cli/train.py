@@ -30,6 +30,20 @@ Run = Annotated[
         show_default=False,
     ),
 ]
+Speech = Annotated[
+    list[Path],
+    typer.Option(
+        metavar="PATH",
+        help="Clean speech: a folder, or a .tsv index of clips. May be given more than once.",
+    ),
+]
+Noise = Annotated[
+    list[Path],
+    typer.Option(
+        metavar="PATH",
+        help="Noise: a folder, or a .tsv index of clips. May be given more than once.",
+    ),
+]
 Rooms = Annotated[
     Path | None,
     typer.Option(
@@ -66,14 +80,8 @@ ValidateEvery = Annotated[int, typer.Option(min=1, metavar="N", help="Steps betw
 
 def train(
     run: Run,
-    speech: Annotated[
-        Path,
-        typer.Option(metavar="PATH", help="Clean speech: a folder, or a .tsv index of clips."),
-    ],
-    noise: Annotated[
-        Path,
-        typer.Option(metavar="PATH", help="Noise: a folder, or a .tsv index of clips."),
-    ],
+    speech: Speech,
+    noise: Noise,
     rooms: Rooms = None,
     microphones: Microphones = None,
     start_from: Annotated[
@@ -191,15 +199,18 @@ def train(
 
 
 def load_corpora(
-    speech: Path, noise: Path, rooms: Path | None, microphones: Path | None
+    speech: list[Path], noise: list[Path], rooms: Path | None, microphones: Path | None
 ) -> tuple[dict[str, list[Clip]], Corpora, Corpora]:
     """All clips of speech and of noise; what to train on; what is held out to validate."""
-    from ..training.corpora import list_clips, load_corpus
+    from ..training.corpora import list_all_clips, load_corpus
 
-    clips = {"speech": list_clips(speech, "speech"), "noise": list_clips(noise, "noise")}
+    paths_of = {"speech": speech, "noise": noise}
+    clips = {kind: list_all_clips(paths, kind) for kind, paths in paths_of.items()}
 
     def corpus(kind: str, held_out: bool) -> Corpus:
-        return load_corpus(_half(clips[kind], held_out), log=_say)
+        loaded = load_corpus(_half(clips[kind], held_out), log=_say)
+        # What validates stays as it was, so that scores of all weights compare.
+        return loaded.levelled() if kind == "speech" and not held_out else loaded
 
     return clips, *_halves(corpus, rooms, microphones)
 

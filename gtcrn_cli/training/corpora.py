@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Random = np.random.Generator
 VALID_SHARE = 0.1  # of the speakers and recordings of a folder
+MOST_OF_A_GROUP = 4.0  # how often one is drawn at most, over what is its share among equals
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,22 @@ class Corpus:
         odds = np.where(clips, self.odds * share / inside, self.odds * (1 - share) / outside)
         return replace(self, odds=odds)
 
+    def levelled(self) -> Corpus:
+        """The same corpus, where no voice is heard more than `MOST_OF_A_GROUP` times its share.
+
+        A collection that is one voice would else be drawn as often as another with hundreds.
+        """
+        before = np.bincount(self.groups, self.odds)
+        before /= before.sum()
+        most = MOST_OF_A_GROUP / np.count_nonzero(before)
+        share, held = before.copy(), np.zeros(len(before), bool)
+        while (above := (share > most * (1 + 1e-9)) & ~held).any():  # what one loses others gain
+            held |= above
+            share[held] = most
+            share[~held] *= (1 - most * held.sum()) / share[~held].sum()
+        change = np.divide(share, before, out=np.zeros_like(share), where=before > 0)
+        return replace(self, odds=self.odds * change[self.groups])
+
     def draw_beside(self, number: int, random: Random, same: str = "groups") -> int:
         """The number of a random clip of the same group (or source)."""
         members = self._members[same][getattr(self, same)[number]]
@@ -192,6 +209,17 @@ def list_clips(path: Path, kind: str) -> list[Clip]:
         for group, members in grouped.items()
         for file in members
     ]
+
+
+def list_all_clips(paths: Sequence[Path], kind: str) -> list[Clip]:
+    """The clips of several folders and indexes; folders share no group, whatever their names."""
+    clips = []
+    for path in paths:
+        found = list_clips(path, kind)
+        if len(paths) > 1 and path.suffix != ".tsv":
+            found = [replace(clip, group=f"{path.as_posix()}/{clip.group}") for clip in found]
+        clips += found
+    return clips
 
 
 def _has_sound(file: Path) -> bool:

@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.training.corpora import Corpora, list_clips, load_corpus, load_joined, rehearsal
+from gtcrn_cli.training.corpora import (
+    Clip,
+    Corpora,
+    Corpus,
+    list_all_clips,
+    list_clips,
+    load_corpus,
+    load_joined,
+    rehearsal,
+)
 from gtcrn_cli.training.effects import active_level_db, coded, early_part, made_room, reverberate
 from gtcrn_cli.training.mixtures import SPEEDS, at_speed, made_noise, mixture
 from gtcrn_cli.training.recipe import Recipe
@@ -225,6 +234,53 @@ def test_own_clips_are_drawn_as_often_as_asked(tmp_path: Path):
     random = np.random.default_rng(0)
     drawn = [corpus.names[corpus.sources[corpus.draw(random)]] for _ in range(1000)]
     assert 0.44 < np.mean([name.startswith("own/") for name in drawn]) < 0.56
+
+
+def corpus_of(seconds: dict[str, dict[str, float]], cache: Path) -> Corpus:
+    """A corpus of silence: sources, their speakers, and how much there is of each."""
+    rows = [
+        (f"{source}-{speaker}.wav", source, speaker, length)
+        for source, speakers in seconds.items()
+        for speaker, length in speakers.items()
+    ]
+    for name, _, _, length in rows:
+        soundfile.write(cache / name, np.zeros(int(length * RATE)), RATE)
+    clips = [
+        Clip(cache / name, 0, -1, source, f"{source}/{speaker}", valid=False)
+        for name, source, speaker, _ in rows
+    ]
+    return load_corpus(clips, cache / "cache", str)
+
+
+def test_no_voice_and_so_no_small_collection_dominates(tmp_path: Path):
+    many = {f"s{number}": 0.5 for number in range(40)}
+    corpus = corpus_of({"one": {"her": 20.0}, "many": many}, tmp_path)
+    levelled = corpus.levelled()
+    random = np.random.default_rng(0)
+    drawn = [levelled.names[levelled.sources[levelled.draw(random)]] for _ in range(2000)]
+    fair = 4 / 41
+    assert np.mean([name == "one" for name in drawn]) == pytest.approx(fair, abs=0.02)
+    share = levelled.odds / levelled.odds.sum()
+    assert share.max() == pytest.approx(fair) and corpus.odds.max() / corpus.odds.sum() > 0.4
+
+
+def test_few_voices_are_drawn_as_before(tmp_path: Path):
+    corpus = corpus_of({"one": {"her": 2.0, "him": 0.5}, "two": {"them": 0.5}}, tmp_path)
+    np.testing.assert_allclose(corpus.levelled().odds, corpus.odds)
+
+
+def test_several_folders_are_one_corpus(tmp_path: Path):
+    """Voices of the same name in two folders stay two; indexes name theirs fully."""
+    for folder in ("a", "b"):
+        for speaker in ("anna", "ben"):
+            (tmp_path / folder / speaker).mkdir(parents=True)
+            soundfile.write(tmp_path / folder / speaker / "x.wav", np.full(RATE, 0.1), RATE)
+    clips = list_all_clips([tmp_path / "a", tmp_path / "b"], "speech")
+    assert len({clip.group for clip in clips}) == 4
+    assert sum(clip.valid for clip in clips) == 2
+    assert list_all_clips([rehearsal("speech")], "speech") == list_clips(
+        rehearsal("speech"), "speech"
+    )
 
 
 def test_one_file_will_do_and_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
