@@ -120,8 +120,8 @@ class Corpus:
 
         A collection that is one voice would else be drawn as often as another with hundreds.
         """
-        before = np.bincount(self.groups, self.odds)
-        before /= before.sum()
+        drawn = np.bincount(self.groups, self.odds)
+        before = drawn / drawn.sum()
         most = MOST_OF_A_GROUP / np.count_nonzero(before)
         share, held = before.copy(), np.zeros(len(before), bool)
         while (above := (share > most * (1 + 1e-9)) & ~held).any():  # what one loses others gain

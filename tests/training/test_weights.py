@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,36 @@ def test_other_rates_gain_as_well(
     converted = [signal.resample_poly(x, sample_rate, RATE) for x in (noisy, clean[:, 0])]
     enhanced = gtcrn_cli.enhance(converted[0], sample_rate, engine)
     assert si_sdr_db(enhanced, converted[1]) - si_sdr_db(*converted) >= 5
+
+
+SITUATIONS = PROJECT / "tools" / "situations.py"
+LEAST = {  # SI-SDR in dB and STOI of the weights of 486 h, less 0.5 dB and 0.01
+    "5 dB SNR": (11.4, 0.940),
+    "0 dB SNR": (7.8, 0.888),
+    "-5 dB SNR": (3.9, 0.805),
+    "5 dB SNR, speech at -61 dBFS": (8.1, 0.911),
+    "5 dB SNR, speech at -66 dBFS": (5.0, 0.881),
+    "a reply 25 dB softer than the first voice": (6.0, 0.905),
+    "a reply 30 dB softer than the first voice": (3.1, 0.871),
+    "whispered": (6.0, 0.859),
+    "clipped at 0.15 of the peak": (8.7, 0.894),
+}
+
+
+@pytest.mark.skipif(not SITUATIONS.exists(), reason="the tools are not here")
+def test_hard_situations_get_no_worse(engine: Engine):
+    """The first noise of each recording in `tools/situations.py`, which says what they are."""
+    pytest.importorskip("pystoi", reason="the extra 'evaluate' is not installed")
+    tool = runpy.run_path(str(SITUATIONS))
+    speech, noises = tool["recordings"](None, None)
+    assert set(LEAST) == set(tool["SITUATIONS"])
+    found = {
+        name: tool["scores"](engine, list(tool["examples"](situation, speech, noises, turns=1)))
+        for name, situation in tool["SITUATIONS"].items()
+    }
+    worse = {
+        name: (scores, LEAST[name])
+        for name, scores in found.items()
+        if scores[0] < LEAST[name][0] or scores[1] < LEAST[name][1]
+    }
+    assert not worse
