@@ -1,8 +1,8 @@
 """What libsndfile does not know, and video, by way of ffmpeg's own programs.
 
 Samples go through pipes, so memory stays constant however long the file is. Where ffmpeg is not
-installed everything else works as before, and the message says what is missing. All that calls
-those programs is here, hence the length.
+installed everything else works as before, and the message says what is missing. Nearly all that
+calls those programs is here, hence the length.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import ReadError, UserError
 from ..paths import Replacement
 from ..signals import Samples
-from . import riff, speakers, tags
+from . import delays, riff, speakers, tags
 from .formats import WAV_FAMILY, Encoding
 
 # What ffmpeg calls the containers that it, and not libsndfile, writes.
@@ -316,6 +316,10 @@ class MediaSink:
         if encoding.bit_rate and (same_kind or takes_any_bit_rate(self._output.target)):
             arguments += ["-b:a:0", str(encoding.bit_rate)]
         muxer = CONTAINERS[self._output.target.suffix.lower()]
+        self._late: tuple[str, tuple[str, ...], int, int] | None = None
+        if source is None or "video" not in source.tracks.others:  # else its times are kept
+            encoder = _encoder_like(source.tracks.sounds[0]) if source and same_kind else []
+            self._late = (muxer, tuple(encoder), sample_rate, channels)
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
         self._process = _start(
             [*arguments, "-f", muxer, _file(self._output.path)],
@@ -432,6 +436,12 @@ class MediaSink:
             self._compare_tags(now)
             if self._speakers:
                 self._compare_speakers(now.sounds)
+        if self._late and (late := delays.measure(*self._late)):
+            self.notes.append(
+                f"{self._output.target.suffix} does not tell where its sound starts: players give "
+                f"{late} samples ({1000 * late / self._late[2]:.0f} ms) of its encoder before it; "
+                ".m4a and .opus tell"
+            )
 
     def _compare_tags(self, now: Tracks) -> None:
         """Say what the container has no place for."""

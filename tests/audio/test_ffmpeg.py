@@ -254,3 +254,17 @@ def test_the_timecode_of_a_camera_stays(ending: str, noisy_path: Path, tmp_path:
     codes = [s.get("tags", {}).get("timecode") for s in probe(tmp_path / f"out{ending}")["streams"]]
     assert "01:02:03:04" in codes
     assert not [note for note in summary.notes if "data" in note]
+
+
+@needs_ffmpeg
+def test_a_container_that_cannot_tell_its_delay_is_said(engine: Engine, noisy, tmp_path: Path):
+    source = tmp_path / "in.wav"
+    soundfile.write(source, noisy, 16_000)
+    sound = soundfile.read(source)[0]
+    said = denoise(str(source), str(tmp_path / "out.aac"), engine, Settings(strength=0)).notes
+    late = round(lag_s(decoded(tmp_path / "out.aac"), sound) * 16_000)
+    assert late > 0
+    assert any(f"players give {late} samples" in note for note in said)
+    notes = denoise(str(source), str(tmp_path / "out.m4a"), engine, Settings(strength=0)).notes
+    assert abs(lag_s(decoded(tmp_path / "out.m4a"), sound)) < 1 / 16_000
+    assert not any("players give" in note for note in notes)
