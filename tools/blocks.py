@@ -110,7 +110,8 @@ def differences(path: Path) -> list[str] | None:
         with soundfile.SoundFile(path) as file:
             pointer = soundfile._ffi.from_buffer("float[]", whole)
             count = soundfile._snd.sf_readf_float(file._file, pointer, source.length)
-        order = speakers.order_of(source.encoding.format, source.channels)
+        encoding = source.encoding
+        order = speakers.order_of(encoding.format, encoding.subtype, source.channels)
         whole = whole[:, order] if order else whole  # as WAV has them
         if count != source.length:
             found.append(f"length {source.length}, and {count} can be read")

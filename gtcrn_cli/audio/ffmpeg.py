@@ -100,6 +100,8 @@ LOSSLESS = (
 
 # Silence where a track starts late or has a gap, so that sound stays with the picture.
 KEEP_TIME = "aresample=async=1:first_pts=0"
+FILL_GAPS = "aresample=async=1"
+LATE_BY_CODEC_S = 0.05
 
 
 def is_installed() -> bool:
@@ -243,12 +245,28 @@ class MediaSource:
         and ffmpeg goes by the first frame that it decodes.
         """
         keep_time = "" if self.tracks.format in BARE else f"{KEEP_TIME},"
+        if self._is_late_by_codec():
+            keep_time = f"{FILL_GAPS},"
         layout = self.tracks.sounds[0].get("channel_layout", "unknown")
         if " " in layout or layout == "unknown":
             given = ["-ac", str(self.channels)]
             return [*given, "-af", f"{keep_time}aformat=sample_rates={self.sample_rate}"]
         form = f"aformat=sample_rates={self.sample_rate}:channel_layouts={layout}"
         return ["-af", f"{keep_time}{form}"]
+
+    def _is_late_by_codec(self) -> bool:
+        """Whether a late start is what the decoder has taken off, and no silence that was meant:
+        ffmpeg 5.1 counts the samples before Opus and Vorbis in Matroska as time, which matters
+        beside a picture only.
+        """
+        sound = self.tracks.sounds[0]
+        return (
+            sound.get("codec_name") in ("opus", "vorbis")
+            and self.tracks.format.startswith("matroska")
+            and len(self.tracks.sounds) == 1
+            and "video" not in self.tracks.others
+            and float(sound.get("start_time", 0)) < LATE_BY_CODEC_S
+        )
 
     def _promised(self) -> int:
         """Samples that a header tells; 0 where ffmpeg only reckons, from the size of the file."""

@@ -268,3 +268,19 @@ def test_a_container_that_cannot_tell_its_delay_is_said(engine: Engine, noisy, t
     notes = denoise(str(source), str(tmp_path / "out.m4a"), engine, Settings(strength=0)).notes
     assert abs(lag_s(decoded(tmp_path / "out.m4a"), sound)) < 1 / 16_000
     assert not any("players give" in note for note in notes)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("encoder", ["libopus", "libvorbis"])
+def test_sound_of_a_webm_starts_where_it_started(
+    encoder: str, engine: Engine, noisy_path: Path, tmp_path: Path
+):
+    source, target = tmp_path / "in.webm", tmp_path / "out.wav"
+    run("-i", noisy_path, "-ar", "48000", "-c:a", encoder, source)
+    denoise(str(source), str(target), engine, Settings(strength=0))
+    command = ["ffmpeg", "-v", "error", "-i", str(source), "-f", "f32le", "-"]
+    plain = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, "<f4")
+    ours, rate = soundfile.read(target)
+    assert rate == 48_000
+    assert lag_s(ours, plain) == 0
+    assert len(ours) == len(plain)
