@@ -62,6 +62,8 @@ CONTAINERS = VIDEO_CONTAINERS | SOUND_CONTAINERS
 # Formats whose length is nowhere told: ffmpeg's is one of bit rate and size.
 BARE = ("aac", "ac3", "amr", "dts", "eac3", "flac", "mp3")  # frames without any times
 RECKONED = (*BARE, "mpeg", "mpegts")
+BEYOND_S = 60.0  # more than that, and than twice what a container tells, is no sound
+LEAST_BYTES_PER_S = 20  # of any sound, long silence included
 CUT_OFF_S = 0.1  # of sound that is missing from a damaged file: more is said as loss
 READ_ONLY = (".ape", ".dts", ".mpc", ".ra", ".rm", ".shn")  # sound that ffmpeg can only decode
 
@@ -221,6 +223,11 @@ class MediaSource:
                 while data := process.stdout.read(size * width):
                     samples = np.frombuffer(data[: len(data) // width * width], "<f4")
                     samples_read += len(samples) // self.channels
+                    if samples_read > self._most():
+                        raise ReadError(
+                            f"{self.name} is damaged: by its times it would be far too long, more "
+                            f"than {samples_read / self.sample_rate:.0f} s"
+                        )
                     yield samples.reshape(-1, self.channels).astype(np.float32)
                 status = process.wait()
             finally:
@@ -267,6 +274,13 @@ class MediaSource:
             and "video" not in self.tracks.others
             and float(sound.get("start_time", 0)) < LATE_BY_CODEC_S
         )
+
+    def _most(self) -> float:
+        """Samples beyond which times must be wrong: a single one can stand for days of silence."""
+        if self._promised():
+            return 2 * self._promised() + BEYOND_S * self.sample_rate
+        size = Path(self.path).stat().st_size
+        return (size / LEAST_BYTES_PER_S + BEYOND_S) * self.sample_rate
 
     def _promised(self) -> int:
         """Samples that a header tells; 0 where ffmpeg only reckons, from the size of the file."""

@@ -17,7 +17,7 @@ from gtcrn_cli.audio.opening import Output
 from gtcrn_cli.enhancement.engines import Engine, load_engine
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.pipeline import denoise
-from gtcrn_cli.errors import UserError
+from gtcrn_cli.errors import ReadError, UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 
 needs_ffmpeg = pytest.mark.skipif(
@@ -284,3 +284,22 @@ def test_sound_of_a_webm_starts_where_it_started(
     assert rate == 48_000
     assert lag_s(ours, plain) == 0
     assert len(ours) == len(plain)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("is_told", [True, False])
+def test_times_that_cannot_be_right_do_not_make_days_of_silence(
+    is_told: bool, noisy: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Far more than a container tells, or than so few bytes can hold, is no sound."""
+    soundfile.write(tmp_path / "a.wav", noisy, 16_000)
+    run("-i", tmp_path / "a.wav", tmp_path / "a.m4a")
+    source = ffmpeg.MediaSource(tmp_path / "a.m4a")
+    monkeypatch.setattr(ffmpeg, "BEYOND_S", 1.0)
+    monkeypatch.setattr(ffmpeg, "LEAST_BYTES_PER_S", 1_000_000)
+    source.length = 16_000 if is_told else None
+    got = 0
+    with pytest.raises(ReadError, match="is damaged: by its times it would be far too long"):
+        for block in source.blocks(4_000):
+            got += len(block)
+    assert got <= 3 * 16_000
