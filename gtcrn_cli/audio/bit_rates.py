@@ -15,7 +15,8 @@ import numpy as np
 import soundfile
 
 LOSSY = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III", "VORBIS", "OPUS")
-_MP3, _MP3_LOW = (32_000, 320_000), (8_000, 160_000)  # up to 24 kHz the lower ones
+_MP3, _MP3_LOW, _MP3_LOWEST = (32_000, 320_000), (8_000, 160_000), (8_000, 64_000)
+_MP3_TAG_BYTES = 192
 _OPUS = (6_000, 256_000)  # of a channel
 _VORBIS_STEPS = 7  # halvings of the range of levels: to a hundredth
 
@@ -50,8 +51,12 @@ def options(subtype: str, sample_rate: int, channels: int, bit_rate: int) -> dic
         return {"compression_level": _vorbis_level(sample_rate, channels, bit_rate)}
     if subtype == "OPUS":
         return {"compression_level": _level(bit_rate / channels, *_OPUS)}
-    level = _level(bit_rate, *(_MP3 if sample_rate > 24_000 else _MP3_LOW))
-    return {"compression_level": level, "bitrate_mode": "CONSTANT"}
+    ranges = _MP3 if sample_rate > 24_000 else _MP3_LOW if sample_rate >= 16_000 else _MP3_LOWEST
+    level = _level(bit_rate, *ranges)
+    # Frames too small for the tag that tells delay and length get none: the average will do then.
+    frame = (144 if sample_rate > 24_000 else 72) * bit_rate / sample_rate
+    mode = "CONSTANT" if frame >= _MP3_TAG_BYTES else "AVERAGE"
+    return {"compression_level": level, "bitrate_mode": mode}
 
 
 def _level(bit_rate: float, lowest: int, highest: int) -> float:

@@ -262,3 +262,14 @@ def test_samples_are_rounded_to_the_nearest_step(format_name: str, subtype: str,
     written = soundfile.read(tmp_path / "file", dtype="float64")[0] * full_scale
     exact = samples.astype(float) * full_scale
     np.testing.assert_array_equal(written, np.clip(np.rint(exact), -full_scale, full_scale - 1))
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 22_050, 44_100])
+def test_an_mp3_of_any_bit_rate_has_its_length(sample_rate: int, tmp_path: Path):
+    sound = np.random.default_rng(0).standard_normal((12_345, 1)).astype(np.float32) / 10
+    for kbits in (8, 24, 32, 48, 64, 128):
+        encoding = Encoding("MP3", "MPEG_LAYER_III", bit_rate=1_000 * kbits)
+        path = tmp_path / f"{kbits}.mp3"
+        with FileSink(path, sample_rate, 1, encoding) as sink:
+            sink.write(sound)
+        assert soundfile.info(path).frames == len(sound)

@@ -359,7 +359,8 @@ def test_what_a_file_of_libsndfile_tells_goes_into_a_container(
         file["odd"] = ["one"]
     file.save()
     notes = copy(tmp_path / f"in{source}", tmp_path / f"out{ending}")
-    assert [note.rpartition("are: ")[2] for note in notes] == [said]
+    lost = [note.rpartition("are: ")[2] for note in notes if "are: " in note]
+    assert lost == [said]
     texts, pictures, _ = facts_of(tmp_path / f"out{ending}")
     assert "title" in said or (texts["title"], texts["artist"]) == ("A talk", "Me")
     assert "odd" in said or texts["odd"] == "one"
