@@ -208,13 +208,16 @@ def title_of(path: Path) -> str:
         return file.title
 
 
-def libsndfile_recordings(folder: Path) -> Iterator[tuple[str, str, int, int, Path]]:
+def libsndfile_recordings(folder: Path, every: int) -> Iterator[tuple[str, str, int, int, Path]]:
     """All that it writes and reads: format, subtype, rate, channels, path."""
+    count = itertools.count()
     for kind in soundfile.available_formats():
         if kind in ("RAW", "SD2"):  # without a header; with a second file
             continue
         for subtype in soundfile.available_subtypes(kind):
             for rate, channels in itertools.product(RATES, CHANNELS):
+                if next(count) % every:
+                    continue
                 path = folder / f"{kind}-{subtype}-{rate}-{channels}{ENDINGS.get(kind, '.snd')}"
                 samples = recording(rate, channels)
                 order = speakers.order_of(kind, subtype, channels)
@@ -237,11 +240,7 @@ def through_libsndfile(folder: Path, every: int) -> dict[tuple[str, str], Row]:
     rows: dict[tuple[str, str], Row] = defaultdict(Row)
     inputs, clean = folder / "in", folder / "batch"
     inputs.mkdir()
-    cases = list(itertools.islice(libsndfile_recordings(inputs), 0, None, every))
-    keep = {case[-1] for case in cases}
-    for path in inputs.iterdir():
-        if path not in keep:
-            path.unlink()
+    cases = list(libsndfile_recordings(inputs, every))
     gtcrn("batch", inputs, clean, "--strength", "0", "-q", "--jobs", "1")
     for kind, subtype, rate, channels, path in cases:
         lossless = not any(name in subtype for name in LOSSY)
