@@ -16,6 +16,7 @@ from ..native.packing import pack
 from ..native.tables import is_fast, make_tables
 from ..network.checkpoint import Checkpoint, load_model
 from ..network.config import BINS
+from ..network.level import raise_faint
 from ..signals import Samples, Spectrum
 
 ENGINES = ("native", "torch")
@@ -232,11 +233,14 @@ class TorchEngine:
             raise UserError(f"torch cannot use the device {device!r}: {reason}") from None
 
     def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
+        """See `Engine.mask`; the state is the network's and the level of `raise_faint`."""
         torch = self._torch
+        network, level = (None, None) if state is None else state
+        spectrum, level = raise_faint(spectrum, level)
         with torch.inference_mode():
             frames = torch.view_as_real(torch.from_numpy(spectrum)).to(self._device)
-            mask, state = self._network.mask(frames, state)
-            return torch.view_as_complex(mask.contiguous()).cpu().numpy(), state
+            mask, network = self._network.mask(frames, network)
+            return torch.view_as_complex(mask.contiguous()).cpu().numpy(), (network, level)
 
 
 def load_engine(checkpoint: Checkpoint, name: str = DEFAULT_ENGINE, device: str = "cpu") -> Engine:

@@ -66,7 +66,8 @@ def few_masks(
     room = stack(ALL_ROOM)
     for t in range(frames):
         clear_padding(at(room, t * ROOM.size))
-        features(at(spectrum, t * step), at(w, WEIGHTS.erb), at(room, t * ROOM.size))
+        frame, level = at(spectrum, t * step), at(state, STATE.level)
+        features(frame, at(w, WEIGHTS.erb), level, at(room, t * ROOM.size))
     encode(room, w, state, frames)
     between(room, w, state, frames)
     take_skips(room, at(w, WEIGHTS.skips), frames)
@@ -76,8 +77,8 @@ def few_masks(
         wide = at(room, t * ROOM.size + ROOM.wide)
         deconv4(at(wide, 32), at(w, WEIGHTS.deconv4), bands)
         expand(bands, at(w, WEIGHTS.erb), at(mask, t * width))
-    frame = int(load(state, STATE.frame))
-    store(state, STATE.frame, float((frame + frames) % PERIOD))
+    number = int(load(state, STATE.frame))
+    store(state, STATE.frame, float((number + frames) % PERIOD))
 
 
 @inline

@@ -150,6 +150,7 @@ STATE = _layout(
     decoder0=_GT_STATES[2],
     decoder1=_GT_STATES[1],
     decoder2=_GT_STATES[0],
+    level=16,  # see network.level, a power; 0 before the first frame
 )
 # Of one channel; the network and the gate of the first one serve all that are linked.
 STREAM = _layout(

@@ -8,12 +8,14 @@ import threading
 import numpy as np
 import pytest
 import torch
+from support.sound import si_sdr_db
 from support.states import to_native_state, to_torch_state
 
 from gtcrn_cli.enhancement.engines import ENGINES, Engine, State, TorchEngine, load_engine
 from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
+from gtcrn_cli.network.level import raise_faint
 from gtcrn_cli.signals import Spectrum
 
 ATOL = 1e-4
@@ -49,8 +51,9 @@ def enhanced(engine: Engine, samples: np.ndarray) -> np.ndarray:
 
 
 def leaves(state: State) -> list[torch.Tensor]:
-    blocks = (*state.encoder, *state.decoder)
-    return [part for block in blocks for part in block] + list(state.dual_path)
+    network, _ = state
+    blocks = (*network.encoder, *network.decoder)
+    return [part for block in blocks for part in block] + list(network.dual_path)
 
 
 @pytest.mark.parametrize("sizes", [[1], [7], [1, 2, 40, 3]], ids=str)
@@ -121,6 +124,24 @@ def test_the_same_for_every_kind_of_sound(sound: str, shipped: Checkpoint) -> No
     np.testing.assert_allclose(native, reference, atol=ATOL)
 
 
+@pytest.mark.parametrize("peak_db", [-80, -60, -50])
+def test_faint_speech_is_kept(engine: Engine, clean: np.ndarray, peak_db: float) -> None:
+    """Below -40 dB the network would take more and more of it for noise."""
+    clean = np.tile(clean[:64_000], (3, 1))
+    noise = np.random.default_rng(3).standard_normal(clean.shape).astype(np.float32)
+    noise *= np.sqrt(np.square(clean).mean()) * np.float32(0.3)
+    gain = np.float32(10 ** (peak_db / 20) / np.abs(clean).max())
+    settled = slice(128_000, 190_000)
+    usual = si_sdr_db(enhanced(engine, clean + noise)[settled, 0], clean[settled, 0])
+    faint = enhanced(engine, gain * (clean + noise))[settled, 0]
+    assert si_sdr_db(faint, clean[settled, 0]) > usual - 1.5
+
+
+def test_what_is_not_faint_is_not_raised(spectrum: Spectrum) -> None:
+    raised, _ = raise_faint(spectrum, None)
+    np.testing.assert_array_equal(raised, spectrum)
+
+
 def test_a_stream_can_change_engines(shipped: Checkpoint, spectrum: Spectrum) -> None:
     native, reference = load_engine(shipped, "native"), load_engine(shipped, "torch")
     whole, _ = reference.mask(spectrum, None)
@@ -140,6 +161,7 @@ def test_states_are_equal(shipped: Checkpoint, spectrum: Spectrum) -> None:
     for ours, theirs in zip(leaves(to_torch_state(native)), leaves(reference), strict=True):
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, atol=ATOL)
+    np.testing.assert_allclose(to_torch_state(native)[1], reference[1], rtol=1e-4)
     back = to_torch_state(to_native_state(to_torch_state(native)))
     for ours, again in zip(leaves(to_torch_state(native)), leaves(back), strict=True):
         assert torch.equal(ours, again)

@@ -13,6 +13,7 @@ from numba import njit, types
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.native import activations
+from gtcrn_cli.native.layout import STATE
 from gtcrn_cli.native.simd import FLOATS, Floats, load16, splat16, store
 from gtcrn_cli.native.state import split_state
 from gtcrn_cli.network.checkpoint import Checkpoint
@@ -91,8 +92,10 @@ def test_nothing_drifts(shipped: Checkpoint, noisy: np.ndarray) -> None:
         _, ours = native.mask(spectrum, ours)
         _, theirs = reference.mask(spectrum, theirs)
     blocks, hidden = split_state(ours)
-    for our, their in zip(blocks, (*theirs.encoder, *theirs.decoder), strict=True):
+    network, level = theirs
+    np.testing.assert_allclose(ours[:, STATE.level], level, rtol=1e-4)
+    for our, their in zip(blocks, (*network.encoder, *network.decoder), strict=True):
         np.testing.assert_allclose(our[0], their.history, atol=1e-4)
         np.testing.assert_allclose(our[1], their.hidden, atol=1e-4)
-    for our, their in zip(hidden, theirs.dual_path, strict=True):
+    for our, their in zip(hidden, network.dual_path, strict=True):
         np.testing.assert_allclose(our, their, atol=1e-4)
