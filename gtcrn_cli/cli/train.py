@@ -1,4 +1,7 @@
-"""`gtcrn train` and `gtcrn finetune`: from clean speech and noise to a model file."""
+"""`gtcrn train` and `gtcrn finetune`: from clean speech and noise to a model file.
+
+Two commands in one file, as they share most of their options, and options take many lines.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the Linux sound server has, PulseAudio or PipeWire: devices, defaults, our own microphone.
 
 `pulsectl` asks it. Each question has a thread and a connection of its own and a time limit: a
-server that hangs must not take us with it.
+server that hangs must not take us with it. All questions are in this one file, hence its length.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ time that it takes to notice.
 There is no thread and no callback here: whoever waits for input, in `wait`, does what there is to
 do meanwhile. So one thread carries the sound all the way, and is woken once for each hop: what the
 server says before is read together, when it is foreseen that the hop is complete.
+
+All calls of libpulse are here, with the C types that they take, hence the length.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ into one `Ring` and out of another; what happens in between is the matter of `wo
 
 Where the sound goes is decided here. A device that was named, or was the default at the start,
 stays the one: when it goes, there is silence until it is back. Only ``--follow-default`` moves on.
+Which device is the right one, and what follows when it goes, belong together, hence the length.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ ours (16 channels, 33 bands) it rarely finds it. Here a vector is a value of its
 in registers and splits into what the machine has: two AVX registers, one of AVX-512, four of NEON.
 
 Memory is reached through plain pointers (`Floats`): no shape, no bounds, no reference count.
+All that touches Numba's private parts is in this one file, hence its length.
 """
 
 from __future__ import annotations
