@@ -133,11 +133,11 @@ def compare(
     from ..paths import require_distinct, require_free
 
     png = png or (output is not None and output.suffix.lower() == ".png")
-    if output is not None and output.suffix.lower() not in (".html", ".htm", ".png"):
-        raise UserError(f"{output}: a page is an .html, a picture a .png")
     target = output or Path(f"{noisy.stem}.compare.{'png' if png else 'html'}")
     for path in (noisy, *(enhanced or ()), *([clean] if clean else [])):
         require_distinct(path, target)
+    if target.suffix.lower() not in (".html", ".htm", ".png"):
+        raise UserError(f"{target}: a page is an .html, a picture a .png")
     require_free(target, overwrite)
     section = Section(start, duration)
     if png:

@@ -35,13 +35,12 @@ COMPILES_BESIDE_ANOTHER = """
 import sys, time
 from pathlib import Path
 from gtcrn_cli.native import machine_code
-here, other, *code = map(Path, sys.argv[1:])
-compile_kernel = machine_code.compile_kernel
+here, other, code = map(Path, sys.argv[1:])
 def compile_beside_another():
     here.touch()
     while not other.exists():
         time.sleep(0.01)
-    return code[0].read_bytes() if code else compile_kernel()
+    return code.read_bytes()
 machine_code.compile_kernel = compile_beside_another
 """
 
@@ -69,7 +68,7 @@ def test_compiled_once_and_by_several_processes_at_once(tmp_path: Path, code: by
     (tmp_path / "code").write_bytes(code)
     cache, one, two = tmp_path / "cache", tmp_path / "one", tmp_path / "two"
     script = COMPILES_BESIDE_ANOTHER + DIGEST_OF_A_MASK
-    first = start(cache, script, one, two)
+    first = start(cache, script, one, two, tmp_path / "code")
     second = start(cache, script, two, one, tmp_path / "code")
     results = [process.communicate() for process in (first, second)]
     digests = [out.split()[0] for out, _ in results]
