@@ -10,7 +10,7 @@ from typing import Any
 
 from ..signals import Samples
 
-WAITING = 4  # blocks between two threads: bounds memory
+WAITING = 2  # blocks between two threads: bounds memory
 _END = object()
 
 

@@ -17,8 +17,12 @@ from ..errors import ReadError, UserError
 from ..paths import require_distinct, require_free
 from ..signals import SILENCE_DB, Level, Samples
 from .engines import Engine, default_engine
-from .enhancer import PIECE_FRAMES, Enhancer, Settings
+from .enhancer import Enhancer, Settings
 from .overlap import Behind, ahead
+
+# Frames in a block. Threads that hand blocks to each other wait less often for long ones; memory
+# sets the other bound, also with many channels.
+LEAST_FRAMES, MOST_FRAMES = 32, 384
 
 Progress = Callable[[float, "float | None"], None]  # seconds done since last time, seconds in all
 
@@ -184,7 +188,8 @@ def run(
             summary.clipped += _clipped(block)
         writer.put(block)
 
-    all_blocks = source.blocks(PIECE_FRAMES * enhancer.hop)
+    frames = max(LEAST_FRAMES, min(MOST_FRAMES, 2 * MOST_FRAMES // source.channels))
+    all_blocks = source.blocks(frames * enhancer.hop)
     with (
         sink,
         Behind(sink.write) if threads > 1 else _AtOnce(sink.write) as writer,
