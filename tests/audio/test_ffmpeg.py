@@ -80,6 +80,7 @@ def lag_s(late: np.ndarray, early: np.ndarray) -> float:
 
 
 @needs_ffmpeg
+@pytest.mark.slow
 def test_a_video_keeps_all_but_its_noise(video: Path, engine: Engine, clean, tmp_path: Path):
     target = tmp_path / "out.mp4"
     summary = denoise(str(video), str(target), engine)
@@ -118,6 +119,7 @@ CONTAINERS += [
 
 @needs_ffmpeg
 @pytest.mark.parametrize("ending", CONTAINERS)
+@pytest.mark.slow
 def test_containers_go_in_and_come_out(ending: str, video: Path, engine: Engine, tmp_path: Path):
     source, target = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
     if f".{ending}" in ffmpeg.SOUND_CONTAINERS or ending == "webm":

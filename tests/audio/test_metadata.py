@@ -239,6 +239,7 @@ def bit_rate(path: Path) -> float:
 
 @pytest.mark.parametrize("kbits", [64, 128, 256, 320])
 @pytest.mark.parametrize("target", [".mp3", ".opus"])
+@pytest.mark.slow
 def test_the_bit_rate_of_an_mp3_stays(kbits: int, target: str, tmp_path: Path):
     how = {"compression_level": (320 - kbits) / 288, "bitrate_mode": "CONSTANT"}
     noise = np.tile(NOISE, (5, 1))
@@ -330,6 +331,7 @@ def podcast(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (".aac", "artist, title, 1 picture, 2 chapters"),
     ],
 )
+@pytest.mark.slow
 def test_what_a_container_of_ffmpeg_tells_goes_along(
     ending: str, said: str, podcast: Path, tmp_path: Path
 ):
@@ -348,6 +350,7 @@ def test_what_a_container_of_ffmpeg_tells_goes_along(
     ("ending", "said"),
     [(".m4a", "odd"), (".mka", "1 picture"), (".aac", "artist, odd, title, 1 picture")],
 )
+@pytest.mark.slow
 def test_what_a_file_of_libsndfile_tells_goes_into_a_container(
     source: str, ending: str, said: str, podcast: Path, tmp_path: Path
 ):

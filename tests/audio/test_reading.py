@@ -130,6 +130,7 @@ def test_a_skip_leaves_out_the_beginning_to_the_bit(tmp_path: Path, kind: tuple[
         "-c:a pcm_s16be a.caf",
     ],
 )
+@pytest.mark.slow
 def test_what_ffmpeg_makes_comes_out_whole(tmp_path: Path, options: str):
     *encoder, name = options.split()
     run("-i", write(tmp_path / "in.wav", ("WAV", "PCM_16")), *encoder, tmp_path / name)
@@ -441,6 +442,7 @@ def test_a_stream_that_breaks_off_is_said(tmp_path: Path):
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["a.m4a", "a.mka", "a.webm", "a.wv"])
+@pytest.mark.slow
 def test_what_ffmpeg_reads_is_cut_off_aloud(tmp_path: Path, name: str):
     path = tmp_path / name
     faststart = ["-movflags", "+faststart"] if name == "a.m4a" else []

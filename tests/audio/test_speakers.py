@@ -65,6 +65,7 @@ def copy(source: Path, target: Path, **how: str) -> list[str]:
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", SURROUND)
+@pytest.mark.slow
 def test_wav_and_matroska_keep_every_layout(name: str, tmp_path: Path):
     for ending, codec in ((".wav", "pcm_s16le"), (".mka", "flac")):
         samples = make(tmp_path / f"in{ending}", name, "-c:a", codec)
@@ -85,6 +86,7 @@ def test_a_layout_that_an_encoder_cannot_keep_is_said(tmp_path: Path):
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["3.0", "5.1", "7.1"])
 @pytest.mark.parametrize("codec", ["libvorbis", "libopus"])
+@pytest.mark.slow
 def test_the_order_of_vorbis_and_opus_is_one_of_their_own(name: str, codec: str, tmp_path: Path):
     """Centre and right, and the LFE, do not change places."""
     source = tmp_path / "in.ogg"
@@ -101,6 +103,7 @@ def test_the_order_of_vorbis_and_opus_is_one_of_their_own(name: str, codec: str,
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["3.0", "4.0", "5.0", "5.1", "6.1(back)", "7.1(wide-side)"])
+@pytest.mark.slow
 def test_the_order_of_alac_is_one_of_its_own(name: str, tmp_path: Path):
     """Its centre comes first: libsndfile leaves that to others, other players do not."""
     samples = make(tmp_path / "in.wav", name)

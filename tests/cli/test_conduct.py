@@ -18,6 +18,15 @@ from typer.testing import CliRunner
 from gtcrn_cli.cli import app
 from gtcrn_cli.native import machine_code
 
+# The command line, whose own process has the code at hand that the compiler would take long for.
+COMPILES_AT_ONCE = """
+from pathlib import Path
+from gtcrn_cli.cli import main
+from gtcrn_cli.native import machine_code
+if __name__ == "__main__":
+    machine_code.compile_kernel = lambda: Path("code").read_bytes()
+    main()
+"""
 COMMAND = f"'{sys.executable}' -m gtcrn_cli"
 NOISY = PROJECT / "examples" / "noisy.wav"
 
@@ -51,6 +60,7 @@ needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/
         ("gtcrn denoise NOISY - | head -c 10 >/dev/null", 141, ""),
     ],
 )
+@pytest.mark.slow
 def test_closed_and_full_streams_are_one_line(words: str, code: int, said: str, tmp_path: Path):
     ended, stderr = shell(words, tmp_path)
     assert ended == code, stderr
@@ -69,6 +79,7 @@ def test_closed_and_full_streams_are_one_line(words: str, code: int, said: str, 
         (signal.SIGTERM, ("batch", "long", "out", "-j", "1"), "the same command goes on from here"),
     ],
 )
+@pytest.mark.slow
 def test_a_signal_ends_a_command_with_one_line_and_no_half_output(
     number: signal.Signals, command: tuple[str, ...], said: str, tmp_path: Path
 ):
@@ -110,8 +121,10 @@ def test_a_batch_without_a_cache_compiles_once(tmp_path: Path):
     for name in "abcd":
         shutil.copy(NOISY, tmp_path / "in" / f"{name}.wav")
     (tmp_path / "file").touch()
-    words = "XDG_CACHE_HOME=$PWD/file gtcrn batch in out -j 3 -q"
-    code, stderr = shell(words.replace("gtcrn", COMMAND), tmp_path)
+    (tmp_path / "code").write_bytes(machine_code.object_code())
+    (tmp_path / "command.py").write_text(COMPILES_AT_ONCE)
+    words = f"XDG_CACHE_HOME=$PWD/file '{sys.executable}' command.py batch in out -j 3 -q"
+    code, stderr = shell(words, tmp_path)
     assert code == 0
     assert stderr.count("compiling") == 1
     assert len(list((tmp_path / "out").glob("*.wav"))) == 4
@@ -134,6 +147,7 @@ def test_precompiling_says_where_the_code_is_kept_and_fails_where_it_is_not(
 @pytest.mark.parametrize(
     "words", ["cat talk.m4a | gtcrn denoise - a.wav", "gtcrn denoise - a.wav <talk.m4a"]
 )
+@pytest.mark.slow
 def test_stdin_takes_what_a_file_may_be(words: str, tmp_path: Path):
     coded = ["ffmpeg", "-v", "error", "-i", str(NOISY), "-c:a", "alac", str(tmp_path / "talk.m4a")]
     subprocess.run(coded, check=True)

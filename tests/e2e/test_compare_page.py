@@ -20,6 +20,8 @@ from gtcrn_cli.evaluation.page import comparison_page, write_page
 from gtcrn_cli.evaluation.sounds import Enhancing, Section
 from gtcrn_cli.network.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow  # each opens a browser
+
 
 @pytest.fixture(scope="module")
 def tones_path(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -63,6 +63,7 @@ def test_a_beginning_is_left_out_however_it_is_cut():
 @pytest.mark.parametrize("delay_ms", [25, -10])
 @pytest.mark.parametrize("sample_rate", [16_000, 48_000])
 @pytest.mark.parametrize("grows", [False, True])
+@pytest.mark.slow
 def test_aligned_scores_are_those_of_a_tool_in_time(
     delay_ms: int, sample_rate: int, grows: bool, tmp_path: Path, clean: np.ndarray
 ):
@@ -99,6 +100,7 @@ def test_the_delays_are_told_by_their_range():
     assert "(-3.00 to +20.00 ms" in str(delay_in_words(results(20, None, -3, 10)))
 
 
+@pytest.mark.slow
 def test_the_command_says_it_and_takes_it_out(tmp_path: Path, clean: np.ndarray, noisy: np.ndarray):
     late_by = {"one": 320, "two": 480}
     for kind, samples in (("noisy", noisy), ("clean", clean), ("tool", 0.8 * clean + 0.2 * noisy)):

@@ -130,6 +130,7 @@ class FakeSession:
         self.recorded += 1
 
 
+@pytest.mark.slow
 def test_keys_turn_the_session_and_q_ends_it(monkeypatch: pytest.MonkeyPatch):
     session = FakeSession()
     turns = [["bypass"], ["mute", "down", "down"], ["up", "record"], ["quit"]]

@@ -24,6 +24,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_parameters_and_products(name: str) -> None:
     config = GTCRNConfig.parse(name)
     network = GTCRN(config).eval()

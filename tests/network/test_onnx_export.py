@@ -46,6 +46,7 @@ def test_signature_is_what_the_documentation_says(exported: Path) -> None:
     assert list(outputs.values()) == list(inputs.values())
 
 
+@pytest.mark.slow
 def test_sherpa_onnx_runs_it(exported: Path, shipped: Checkpoint, noisy: np.ndarray) -> None:
     sherpa = pytest.importorskip("sherpa_onnx")
     config = sherpa.OfflineSpeechDenoiserConfig(

@@ -163,6 +163,7 @@ def chords(seconds: int) -> np.ndarray:
     return at_level(music, -26)
 
 
+@pytest.mark.slow
 def test_music_does_not_come_and_go(engine: Engine):
     """It is removed as a whole, not let through with every chord."""
     music = chords(20)
@@ -206,6 +207,7 @@ LEAST = {  # SI-SDR in dB and STOI of the weights of 486 h, less 0.5 dB and 0.01
 
 
 @pytest.mark.skipif(not SITUATIONS.exists(), reason="the tools are not here")
+@pytest.mark.slow
 def test_hard_situations_get_no_worse(engine: Engine):
     """The first noise of each recording in `tools/situations.py`, which says what they are."""
     pytest.importorskip("pystoi", reason="the extra 'evaluate' is not installed")
