@@ -43,7 +43,7 @@ Kernel = Callable[..., None]
 
 SYMBOL = "gtcrn_run"
 _PACKAGE = Path(__file__).parent
-_CONFIG = _PACKAGE.parent / "network" / "config.py"  # all that the package imports besides itself
+_NETWORK = _PACKAGE.parent / "network"  # of which the kernel takes sizes and constants
 _HEAD = struct.Struct("<32sqq")  # digest of what follows; where the function begins; image size
 _PAGE = 4096  # bytes; the image begins at the second one
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def cache_file() -> Path:
         key.update(f"{part}\n".encode())
     for package in ("llvmlite", "numba"):
         key.update(_version(package))
-    for source in (*sorted(_PACKAGE.glob("*.py")), _CONFIG):
+    for source in (*sorted(_PACKAGE.glob("*.py")), *sorted(_NETWORK.glob("*.py"))):
         key.update(source.read_bytes())
     return (_folder or user_cache_path("gtcrn")) / f"kernel-{key.hexdigest()[:20]}.bin"
 
@@ -318,8 +318,12 @@ def _link(code: bytes) -> Kernel:
     import llvmlite.binding as llvm
 
     _initialize()
+    # llvmlite's own manager of memory puts all sections side by side. LLVM's may put them further
+    # apart than their references reach, in a process that has much memory mapped, and aborts then.
     engine = llvm.create_mcjit_compiler(
-        llvm.parse_assembly(""), _target_machine(jit=True, codemodel="jitdefault")
+        llvm.parse_assembly(""),
+        _target_machine(jit=True, codemodel="jitdefault"),
+        use_lmm=True,
     )
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +46,7 @@ def compile_beside_another():
 machine_code.compile_kernel = compile_beside_another
 """
 
+NATIVE = Path(machine_code.__file__).parent
 MAPPED = sys.platform == "linux" and platform.machine() == "x86_64"  # what `image` is for
 
 
@@ -55,6 +58,10 @@ def start(cache: Path, code: str, *arguments: str | Path) -> subprocess.Popen[st
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def read_all(package: Path) -> str:
+    return "".join(path.read_text() for path in package.glob("*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +148,22 @@ def test_another_cpu_or_version_has_code_of_its_own(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(machine_code, "_version", lambda package: b"another")
     another_version = machine_code.cache_file()
     assert len({before, another_cpu, another_version}) == 3
+
+
+def test_other_constants_of_the_network_have_code_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kernel has taken them in when it was compiled."""
+    taken = set(re.findall(r"from \.\.network\.(\w+) import", read_all(NATIVE)))
+    assert {"config", "level"} <= taken
+    names = {machine_code.cache_file()}
+    for name in taken:
+        network = shutil.copytree(NATIVE.parent / "network", tmp_path / name)
+        with (network / f"{name}.py").open("a") as file:
+            file.write("# changed\n")
+        monkeypatch.setattr(machine_code, "_NETWORK", network)
+        names.add(machine_code.cache_file())
+    assert len(names) == 1 + len(taken)
 
 
 def test_works_where_nothing_can_be_kept(
