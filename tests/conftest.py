@@ -14,7 +14,7 @@ import soundfile
 import torch
 from hypothesis import settings
 from support.places import PROJECT, REFERENCE
-from support.sound_server import SERVERS, SoundServer
+from support.sound_server import SERVERS, SoundServer, running
 
 from gtcrn_cli.native.machine_code import load_kernel
 from gtcrn_cli.network.checkpoint import Checkpoint, load_model
@@ -121,23 +121,11 @@ def published(request: pytest.FixtureRequest) -> tuple[Checkpoint, np.ndarray, n
     return checkpoint, noisy, enhanced
 
 
-def _running(kind: type[SoundServer]) -> Iterator[SoundServer]:
-    server = kind()
-    try:
-        reason = server.why_unavailable()
-        if reason is not None:
-            pytest.skip(reason)
-        server.start()
-        yield server
-    finally:
-        server.close()
-
-
 @pytest.fixture(
     scope="module", params=SERVERS, ids=lambda kind: kind.name
 )  # idle ones take time, too
 def _sound_server(request: pytest.FixtureRequest) -> Iterator[SoundServer]:
-    yield from _running(request.param)
+    yield from running(request.param)
 
 
 @pytest.fixture

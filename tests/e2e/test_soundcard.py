@@ -16,7 +16,7 @@ import soundfile
 import soxr
 from support.live_process import Listener, LiveProcess, runs, speak
 from support.sound import si_sdr_db
-from support.sound_server import MICROPHONE, RATE, SPEAKER, Jack, PulseAudio, SoundServer
+from support.sound_server import MICROPHONE, RATE, SPEAKER, Jack, PulseAudio, SoundServer, running
 from support.waiting import wait_for
 
 from gtcrn_cli.live import portaudio_streams
@@ -155,15 +155,7 @@ def test_devices_of_portaudio_carry_sound(alsa: SoundServer, tmp_path: Path):
 @pytest.fixture
 def jack() -> Iterator[SoundServer]:
     """A JACK server of our own."""
-    server = Jack()
-    try:
-        reason = server.why_unavailable()
-        if reason is not None:
-            pytest.skip(reason)
-        server.start()
-        yield server
-    finally:
-        server.close()
+    yield from running(Jack)
 
 
 @pytest.mark.soundserver

@@ -14,24 +14,11 @@ import soxr
 from gtcrn_cli import Settings, enhance
 from gtcrn_cli.enhancement.enhancer import strength_of_limit
 from gtcrn_cli.enhancement.stft import window_length
-from gtcrn_cli.network.checkpoint import load_model
-from gtcrn_cli.plugin.build import build_plugin, find_compiler
 from gtcrn_cli.signals import Samples
 
 
 def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("plugin") / "gtcrn.so"
-    try:
-        find_compiler()
-    except ImportError as error:
-        pytest.skip(str(error))
-    build_plugin(load_model(), path)
-    return path
 
 
 def recording(noisy: Samples, sample_rate: int, channels: int) -> Samples:

@@ -25,14 +25,8 @@ from gtcrn_cli.signals import Samples
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    path = tmp_path_factory.mktemp("plugin") / "gtcrn.so"
-    try:
-        build.find_compiler()
-    except ImportError as error:
-        pytest.skip(str(error))
-    build.build_plugin(load_model(), path)
-    return Library(path)
+def library(plugin: Path) -> Library:
+    return Library(plugin)
 
 
 RATES = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000]

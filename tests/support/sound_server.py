@@ -10,8 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 RATE = 48_000
 # Programs hear what is played into the first from its monitor. The last is what a desktop has, and
@@ -258,3 +261,16 @@ class Jack(SoundServer):
 
 
 SERVERS: tuple[type[SoundServer], ...] = (PulseAudio, PipeWire)
+
+
+def running(kind: type[SoundServer]) -> Iterator[SoundServer]:
+    """A server of this kind, for a fixture; skips where it is not installed."""
+    server = kind()
+    try:
+        reason = server.why_unavailable()
+        if reason is not None:
+            pytest.skip(reason)
+        server.start()
+        yield server
+    finally:
+        server.close()
