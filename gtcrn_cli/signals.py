@@ -1,9 +1,10 @@
-"""What arrays of sound are, and how loud one is."""
+"""What arrays of sound are, how loud one is, and how late one is beside another."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +40,18 @@ class Level:
         if self.energy == 0:
             return SILENCE_DB
         return max(SILENCE_DB, 10 * math.log10(self.energy / self.count))
+
+
+def cross_correlation(late: Samples, early: Samples, reach: int) -> NDArray[np.floating[Any]]:
+    """How alike two sounds ``[N]`` are with the second moved, ``[2 * reach + 1]``.
+
+    The largest number is where `late` is later by as many samples as its index less `reach`.
+
+    >>> early = np.array([0, 1, 0, 0, 0], np.float32)
+    >>> int(np.argmax(cross_correlation(np.roll(early, 2), early, 3))) - 3
+    2
+    """
+    size = 1 << (max(len(late), len(early)) + reach).bit_length()
+    spectra = np.fft.rfft(late, size), np.fft.rfft(early, size)
+    like = np.fft.irfft(spectra[0] * spectra[1].conj(), size)
+    return np.concatenate([like[-reach:], like[: reach + 1]])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..signals import Samples
+from ..signals import cross_correlation
 
 EXACT = ("3gp", "ipod", "mov", "mp4", "tta", "wv")  # with a field for it, or without a delay
 PROBE_S = 0.5
@@ -56,12 +56,6 @@ def measure(muxer: str, encoder: tuple[str, ...], sample_rate: int, channels: in
     samples = np.frombuffer(read[: len(read) // (4 * channels) * 4 * channels], "<f4")
     if not samples.any():
         return 0
-    return max(0, _lag(samples.reshape(-1, channels)[:, 0], sound, sample_rate))
-
-
-def _lag(late: Samples, early: Samples, sample_rate: int) -> int:
-    size = 1 << (len(late) + len(early)).bit_length()
-    like = np.fft.irfft(np.fft.rfft(late, size) * np.conj(np.fft.rfft(early, size)))
     longest = round(LONGEST_S * sample_rate)
-    near = np.concatenate([like[-longest:], like[: longest + 1]])
-    return int(np.argmax(near)) - longest
+    late = samples.reshape(-1, channels)[:, 0]
+    return max(0, int(np.argmax(cross_correlation(late, sound, longest))) - longest)

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -24,8 +24,8 @@ import numpy as np
 from ..errors import ReadError, UserError
 from ..paths import Replacement
 from ..signals import Samples
-from . import delays, riff, speakers, tags
-from .formats import WAV_FAMILY, Encoding
+from . import delays, speakers, tags
+from .formats import Encoding
 
 # What ffmpeg calls the containers that it, and not libsndfile, writes.
 VIDEO_CONTAINERS = {
@@ -395,15 +395,8 @@ class MediaSink:
 
     def _with_tags(self, encoding: Encoding) -> list[str]:
         """ffmpeg's arguments that tell what a file told that ffmpeg does not read here."""
-        path, kind = encoding.origin or (None, "")
-        found = tags.Metadata({name: [text] for name, text in encoding.tags.items() if text})
-        if path is not None and kind in tags.FORMATS:
-            more, _ = tags.read(path, kind)
-            if more.is_damaged:
-                self.notes.append(tags.DAMAGED)
-            found = replace(more, texts=more.texts or found.texts)
-        if path is not None and kind in WAV_FAMILY:
-            self.notes += riff.said([c for c in riff.extras(path) if c.name != b"LIST"])
+        found, _, notes = tags.told_by(encoding.tags, encoding.origin)
+        self.notes += notes
         arguments: list[str] = []
         self._told = {name: ";".join(texts) for name, texts in found.texts.items()}
         self._told |= dict.fromkeys(found.others, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -121,16 +120,10 @@ class FileSink:
         if self._format in WAV_FAMILY and path is not None and kind in WAV_FAMILY:
             self.notes += riff.copy_extras(path, ours)
             return
-        told, frames = tags.Metadata({n: [text] for n, text in self._tags.items() if text}), None
-        if path is not None and kind in tags.FORMATS:
-            more, frames = tags.read(path, kind)
-            told = replace(more, texts=more.texts or told.texts)
-            if told.is_damaged:
-                self.notes.append(tags.DAMAGED)
-        elif path is not None and kind == "FFMPEG":
+        told, frames, notes = tags.told_by(self._tags, self._origin)
+        self.notes += notes
+        if path is not None and kind == "FFMPEG":
             told = metadata_of(path)
-        if path is not None and kind in WAV_FAMILY:
-            self.notes += riff.said([c for c in riff.extras(path) if c.name != b"LIST"])
         if self._format in tags.FORMATS:
             others = told.others if self._format not in tags.WITH_ID3 or not frames else []
             missing = tags.missing(others, 0, told.chapters)

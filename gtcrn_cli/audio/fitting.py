@@ -19,7 +19,7 @@ from ..signals import Samples
 from .formats import WAV_FAMILY, Encoding
 from .streams import Sink
 
-OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # RFC 6716, section 2
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz, rising; RFC 6716, section 2
 OPUS_RATE = 48_000  # of everything else
 RATE_TOLERANCE = 1e-4  # a tenth of a second in a quarter of an hour
 # What holds every rate: not worth a probe.

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from . import riff
+from .formats import WAV_FAMILY, Tags
 
 WITH_ID3 = ("MPEG", "MP3", "AIFF")  # by libsndfile's names
 FORMATS = ("FLAC", "OGG", *WITH_ID3)
@@ -77,6 +80,33 @@ def read(path: Path, format_name: str) -> tuple[Metadata, Any]:
         return _read(path, format_name)
     except MutagenError:
         return Metadata(is_damaged=True), None
+
+
+def told_by(texts: Tags, origin: tuple[Path, str] | None) -> tuple[Metadata, Any, list[str]]:
+    """What is told about a recording that comes from a file of libsndfile's formats.
+
+    Parameters
+    ----------
+    texts
+        The tags that libsndfile has read of it.
+    origin
+        The file and its format.
+
+    Returns
+    -------
+    What is told; the ID3 frames that it comes from, if any; and notes on what cannot be read, or
+    is kept by nothing but a WAV.
+    """
+    told, frames = Metadata({name: [text] for name, text in texts.items() if text}), None
+    path, kind = origin or (None, "")
+    notes = []
+    if path is not None and kind in FORMATS:
+        more, frames = read(path, kind)
+        told = replace(more, texts=more.texts or told.texts)
+        notes += [DAMAGED] if told.is_damaged else []
+    elif path is not None and kind in WAV_FAMILY:
+        notes += riff.said([chunk for chunk in riff.extras(path) if chunk.name != b"LIST"])
+    return told, frames, notes
 
 
 def missing(names: Iterable[str], pictures: int = 0, chapters: int = 0) -> str:

@@ -29,9 +29,8 @@ from .storage import absolute, is_url, join, remove_partials
 
 FileStatus = Literal["done", "unchanged", "failed", "skipped"]
 STATUSES: tuple[FileStatus, ...] = get_args(FileStatus)
-BatchProgress = Callable[
-    [float, float], None
-]  # seconds of sound done, and in all, as far as is known
+# Takes the seconds of sound that are done, and of all, as far as is known.
+BatchProgress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..network.config import SAMPLE_RATE
+from ..signals import cross_correlation
 from .recordings import Mono
 
 REACH_S = 0.25  # delays beyond that are not looked for
@@ -31,10 +32,7 @@ def delay_of(pairs: Iterator[Sequence[Mono]]) -> int | None:
     likeness: NDArray[np.float64] = np.zeros(2 * REACH + 1)
     energies = np.zeros(2)
     for late, early in pairs:
-        size = 1 << (len(late) + REACH).bit_length()
-        spectra = [np.fft.rfft(signal, size) for signal in (late, early)]
-        correlation = np.fft.irfft(spectra[0] * spectra[1].conj(), size)
-        likeness += np.concatenate([correlation[-REACH:], correlation[: REACH + 1]])
+        likeness += cross_correlation(late, early, REACH)
         energies += [float(np.sum(np.square(signal, dtype="f8"))) for signal in (late, early)]
     best = int(np.argmax(np.abs(likeness)))
     if not abs(likeness[best]) > LEAST_LIKENESS * np.sqrt(energies.prod()):

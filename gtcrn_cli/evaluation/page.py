@@ -19,6 +19,7 @@ import soxr
 from numpy.typing import NDArray
 
 from ..audio import bit_rates
+from ..audio.fitting import OPUS_RATES
 from ..errors import UserError
 from ..network.config import SAMPLE_RATE
 from ..paths import write_whole
@@ -31,7 +32,6 @@ Codec = Literal["flac", "opus"]
 
 STEP_DB = 0.5  # a byte of the page counts these above -120 dB
 OPUS_BIT_RATE = {1: 48_000, 2: 64_000}  # by channels
-OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # hertz: all that it knows
 COLUMN_HOPS = {"flac": 1, "opus": 2}  # of a picture: they are most of a small page
 LARGEST_PAGE = 400_000_000  # bytes; Chromium holds no string of more than 2^29
 
