@@ -6,6 +6,7 @@ import doctest
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import gtcrn_cli
 from gtcrn_cli import Enhancer, Settings, UserError, enhance, load_engine, load_model
 
 EXAMPLES = PROJECT / "examples"
+PACKAGE = Path(gtcrn_cli.__file__).parent
 
 
 def python(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
@@ -61,6 +63,22 @@ def test_examples_of_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.M
     assert tests or issubclass(thing, Exception)
     for test in tests:
         assert doctest.DocTestRunner().run(test).failed == 0
+
+
+WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_of_modules(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(import_module(module))
+    assert result.attempted
+    assert not result.failed
 
 
 def test_a_whole_array(noisy: np.ndarray):
