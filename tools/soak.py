@@ -211,7 +211,7 @@ def clicks_ms(server: SoundServer) -> str:
     """From a click in the microphone to the click in the speaker."""
     os.environ.update({k: v for k, v in server.env.items() if k.startswith(("PULSE", "XDG_RUN"))})
     assert pulse.available()
-    latency_s = loopback._click_to_click(MICROPHONE, SPEAKER)
+    latency_s = loopback.click_to_click_s(MICROPHONE, SPEAKER)
     return "no click" if latency_s is None else f"{1000 * latency_s:.1f} ms"
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..enhancement.engines import Engine
 from ..enhancement.enhancer import Settings
@@ -35,6 +36,9 @@ LOOK_S = 0.0005  # how long one side is waited for while the other may have some
 CLICK_S = 0.01
 CLICK_LEVEL = 0.3
 CLEAR = 8.0  # times the background: then a peak of the correlation is the click
+AROUND_S = 0.25  # of the pieces that tell when a sample was there
+TOGETHER_S, STEP_S = 1.0, 0.25  # so much sound with its clicks is looked for together
+LONGEST_S = 1.0  # delay
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def measure(engine: Engine, wanted: Wanted) -> Loop:
         try:
             session.start()
             time.sleep(SETTLE_S)
-            latency_s = _click_to_click(microphone, speaker)
+            latency_s = click_to_click_s(microphone, speaker)
             status = session.status()
         finally:
             session.stop()
@@ -102,12 +106,47 @@ def _unload(module: int) -> None:
     pulse.ask(lambda server: server.module_unload(module))
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """Samples, and when they came.
+
+    Attributes
+    ----------
+    samples
+        ``[N]``, at `RATE`.
+    ends, came_s
+        Of each piece that came: the samples so far, and the time.
+    """
+
+    samples: Samples
+    ends: NDArray[np.int64]
+    came_s: NDArray[np.float64]
+
+    def time_s(self, at: int) -> float:
+        """When the sample of that index was there.
+
+        A piece comes at once or late, never early: the earliest of those around is the one to go
+        by. Only of those around, as a busy machine may have lost sound in between.
+        """
+        near = np.abs(self.ends - at) <= AROUND_S * RATE
+        if not near.any():
+            near[np.argmin(np.abs(self.ends - at))] = True
+        return float(np.min((self.came_s - self.ends / RATE)[near])) + at / RATE
+
+    def index(self, time_s: float) -> int:
+        """Of the sample that was there at that time; the other way round."""
+        at = round((time_s - self.time_s(0)) * RATE)
+        for _ in range(3):  # each time from nearer by
+            at += round((time_s - self.time_s(at)) * RATE)
+        return max(0, at)
+
+
 class _Listener:
-    """Records a source, and knows when its first sample came."""
+    """Records a source, and notes when its pieces came."""
 
     def __init__(self, source: str, play: Samples | None = None, sink: str = "") -> None:
-        self.ring = Ring(60 * RATE, 1)
-        self._first_s = np.inf
+        self._ring = Ring(60 * RATE, 1)
+        self._pieces: list[tuple[int, float]] = []
         player = plan = None
         if play is not None:
             player = Player(Ring(60 * RATE, 1), RATE // 200, len(play), 60 * RATE)
@@ -116,20 +155,35 @@ class _Listener:
                 *(sink, "the microphone", RATE, 1, 2 * BLOCK), kept=4 * BLOCK, most=16 * BLOCK
             )
         record = StreamPlan(source, "the listener", RATE, 1, BLOCK)
-        self._streams = Streams(record, plan, self.ring, player)
+        self._streams = Streams(record, plan, self._ring, player)
 
     def look(self) -> None:
-        """To be called often: sound comes at once or late, so the least delay seen is the true."""
+        """Take what has come. To be called often."""
         if self._streams.wait(LOOK_S):
-            self._first_s = min(self._first_s, self.ring.touched_s - self.ring.written / RATE)
+            self._pieces.append((self._ring.written, self._ring.touched_s))
 
-    def heard(self) -> tuple[Samples, float]:
-        """All of it, and when it began."""
+    def heard(self) -> Recorded | None:
+        """All of it; None if there is nothing."""
         self._streams.close()
-        return self.ring.take(self.ring.fill)[:, 0], self._first_s
+        if not self._pieces:
+            return None
+        ends, came_s = zip(*self._pieces, strict=True)
+        samples = self._ring.take(self._ring.fill)[:, 0]
+        return Recorded(samples, np.array(ends), np.array(came_s))
 
 
-def _click_to_click(microphone: str, speaker: str) -> float | None:
+def click_to_click_s(microphone: str, speaker: str) -> float | None:
+    """Play clicks into one virtual device until they come out of another one: after how long.
+
+    Parameters
+    ----------
+    microphone, speaker
+        The names of two sinks of the sound server; a session runs between them.
+
+    Returns
+    -------
+    The median over the clicks, in seconds; None if none came through.
+    """
     rng = np.random.default_rng(0)
     starts = np.cumsum(rng.uniform(*APART_S, CLICKS))
     played = np.zeros((int((starts[-1] + 0.5) * RATE), 1), np.float32)
@@ -142,9 +196,24 @@ def _click_to_click(microphone: str, speaker: str) -> float | None:
     while time.monotonic() < end_s:
         output.look()
         input.look()
-    (heard, heard_s), (sent, sent_s) = output.heard(), input.heard()
-    lag = find_click(heard, sent)
-    return None if lag is None else lag / RATE + heard_s - sent_s
+    heard, sent = output.heard(), input.heard()
+    return None if heard is None or sent is None else delay_s(sent, heard)
+
+
+def delay_s(sent: Recorded, heard: Recorded) -> float | None:
+    """How much later the clicks of `sent` are in `heard`: the median, or None if they are not.
+
+    They are looked for a few at a time, so that sound which was lost on either side only spoils
+    those around it.
+    """
+    delays_s = []
+    for at in range(0, len(sent.samples), round(STEP_S * RATE)):
+        begin = heard.index(sent.time_s(at))
+        clicks = sent.samples[at : at + round(TOGETHER_S * RATE)]
+        around = heard.samples[begin : begin + round((TOGETHER_S + LONGEST_S) * RATE)]
+        if len(around) and (lag := find_click(around, clicks)) is not None:
+            delays_s.append(heard.time_s(begin + lag) - sent.time_s(at))
+    return float(np.median(delays_s)) if delays_s else None
 
 
 def find_click(heard: Samples, played: Samples) -> int | None:

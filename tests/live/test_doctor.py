@@ -9,9 +9,9 @@ import pytest
 from support.simulated import SimulatedPair
 from support.sound_server import MICROPHONE, SPEAKER, SoundServer
 
-from gtcrn_cli.live import doctor
+from gtcrn_cli.live import doctor, loopback
 from gtcrn_cli.live.doctor import round_trip, virtual_microphone_recipe
-from gtcrn_cli.live.loopback import find_click
+from gtcrn_cli.live.loopback import Recorded, click_sound, delay_s, find_click
 
 RATE = 16_000
 
@@ -57,6 +57,36 @@ def test_a_click_is_found_to_the_sample():
     heard = 0.05 * np.roll(played, 1234) + rng.normal(0, 0.001, RATE)
     assert find_click(heard, played) == 1234
     assert find_click(rng.normal(0, 0.01, RATE), played) is None
+
+
+@pytest.mark.parametrize("lost_on", [None, "sent", "heard"])
+def test_the_delay_of_clicks_is_right_though_some_of_the_sound_was_lost(lost_on: str | None):
+    rng = np.random.default_rng(0)
+    times = np.arange(8) * 0.31 + rng.uniform(0, 0.1, 8) + 0.4
+    size, block, later = 4 * loopback.RATE, 256, 0.055
+    recorded = {}
+    for name, later_s in (("sent", 0.0), ("heard", later)):
+        samples = rng.normal(0, 1e-5, size).astype(np.float32)
+        for at_s in times:
+            at = round((at_s + later_s) * loopback.RATE)
+            samples[at : at + 480] += click_sound(loopback.RATE)
+        ends = np.arange(block, size + 1, block)
+        came_s = 100.0 + ends / loopback.RATE + rng.exponential(0.002, len(ends))
+        if name == lost_on:  # the machine was busy: 0.7 s of it never came
+            lost = slice(round(1.0 * loopback.RATE) // block, round(1.7 * loopback.RATE) // block)
+            samples = np.delete(samples, slice(lost.start * block, lost.stop * block))
+            came_s = np.delete(came_s, lost)
+            ends = ends[: len(came_s)]
+        recorded[name] = Recorded(samples, ends, came_s)
+    measured = delay_s(recorded["sent"], recorded["heard"])
+    assert measured == pytest.approx(later, abs=0.001)
+
+
+def test_no_click_has_no_delay():
+    silence = Recorded(
+        np.zeros(loopback.RATE, np.float32), np.array([loopback.RATE]), np.array([1.0])
+    )
+    assert delay_s(silence, silence) is None
 
 
 @pytest.mark.parametrize(
