@@ -10,7 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import MissingExtraError, UserError
-from ..native.layout import CACHE_LINE, CONTROLS, STATE, scratch_size, stream_size
+from ..native.layout import (
+    CACHE_LINE,
+    CONTROLS,
+    ENHANCE_HOPS,
+    MASK_FRAMES,
+    STATE,
+    scratch_size,
+    stream_size,
+)
 from ..native.machine_code import Kernel, load_kernel
 from ..native.packing import pack
 from ..native.tables import is_fast, make_tables
@@ -21,7 +29,6 @@ from ..signals import Samples, Spectrum
 
 ENGINES = ("native", "torch")
 DEFAULT_ENGINE = "native"
-MASK_FRAMES, ENHANCE_HOPS = 0, 1  # what the kernel is to do
 
 State = Any  # an engine's own; copy it with `copy.deepcopy`
 

@@ -18,11 +18,11 @@ import math
 
 import numpy as np
 
+from ..native.layout import PHASES, RESAMPLE, TAPS
+from ..native.machine_code import load_kernel
 from ..signals import Samples
 
-TAPS = 32
-HALF = TAPS // 2
-PHASES = 256  # between two samples; interpolating between their filters errs by -98 dB
+HALF = TAPS // 2  # and 256 phases: interpolating between their filters errs by -98 dB
 KAISER_BETA = 9.0
 
 MOST = 1e-3  # the largest correction: 1.7 cents. Sound cards are within 100 ppm of each other
@@ -50,7 +50,7 @@ class Resampler:
 
     def __init__(self, channels: int) -> None:
         self._filters = _filters()
-        self._steps = np.diff(self._filters, axis=0)
+        self._kernel = load_kernel()
         self._kept = np.zeros((HALF - 1, channels), np.float32)
         self._position = float(HALF - 1)  # in `_kept`, of the next sample to return
 
@@ -79,25 +79,32 @@ class Resampler:
             first = int(self._position)
             resampled = buffer[first : first + count]
         else:
-            resampled = self._interpolate(buffer, self._position + step * np.arange(count))
+            resampled = self._interpolate(buffer, correction, count)
         following = self._position + step * count
         start = int(following) - (HALF - 1)
         self._kept = buffer[start:]
         self._position = following - start
         return resampled
 
-    def _interpolate(self, buffer: Samples, positions: np.ndarray) -> Samples:
-        whole = positions.astype(np.intp)
-        phase = (positions - whole) * PHASES
-        row = phase.astype(np.intp)
-        blend = (phase - row).astype(np.float32)[:, None]
-        taps = self._steps.take(row, axis=0)
-        taps *= blend
-        taps += self._filters.take(row, axis=0)  # [N, TAPS]
-        channels = np.ascontiguousarray(buffer.T)
-        windows = np.lib.stride_tricks.sliding_window_view(channels, TAPS, axis=1)
-        near = windows.take(whole - (HALF - 1), axis=1)  # [C, N, TAPS]
-        return np.einsum("cnt,nt->nc", near, taps)
+    def _interpolate(self, buffer: Samples, correction: float, count: int) -> Samples:
+        samples = np.ascontiguousarray(buffer.T)
+        channels, length = samples.shape
+        resampled = np.empty((count, channels), np.float32)
+        first = int(self._position)
+        controls = np.array([first, self._position - first, correction, length], np.float32)
+        self._kernel(
+            RESAMPLE,
+            samples.ctypes.data,
+            resampled.ctypes.data,
+            self._filters.ctypes.data,
+            None,
+            None,
+            None,
+            controls.ctypes.data,
+            channels,
+            count,
+        )
+        return resampled
 
 
 class DriftControl:

@@ -12,7 +12,8 @@ from numba import types
 from ..network.config import BINS
 from .fft import forward, inverse
 from .kernel import few_masks, mask_frames
-from .layout import CONTROLS, FRAMES, STREAM
+from .layout import CONTROLS, ENHANCE_HOPS, FRAMES, MASK_FRAMES, STREAM
+from .resampling import resample
 from .simd import (
     FLOATS,
     Floats,
@@ -322,11 +323,13 @@ def run(
     channels: int,
     count: int,
 ) -> None:
-    """All that is compiled, behind one name: `mask_frames` (0) or `enhance_hops` (1)."""
-    if task == 0:
+    """All that is compiled, behind one name: `mask_frames`, `enhance_hops` or `resample`."""
+    if task == MASK_FRAMES:
         mask_frames(a, w, states, b, channels, count)
-    else:
+    elif task == ENHANCE_HOPS:
         enhance_hops(a, b, c, w, states, scratch, controls, channels, count)
+    else:
+        resample(a, b, c, controls, channels, count)
 
 
 SIGNATURE = types.void(types.int64, *[FLOATS] * 7, types.int64, types.int64)

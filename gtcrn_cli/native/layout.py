@@ -18,6 +18,7 @@ from ..network.config import (
     LEVELS,
 )
 
+MASK_FRAMES, ENHANCE_HOPS, RESAMPLE = range(3)  # what `chain.run` is to do
 CACHE_LINE = 64  # bytes; a vector that two of them share takes twice as long to load
 HALF = CHANNELS // 2
 HIGH_BINS = 192  # those that the ERB bank pools
@@ -159,6 +160,8 @@ STREAM = _layout(
     gate=16,  # how open the last three frames were
     past=0,  # a hop of input, then a hop of output that is not complete
 )
+TAPS, PHASES = 32, 256  # of `resampling.resample`: for a point; between two samples
+RESAMPLED = _layout("RESAMPLED", first=1, fraction=1, correction=1, length=1)
 CONTROLS = _layout("CONTROLS", strength=1, high_band=1, linked=14, replaced=16)
 
 

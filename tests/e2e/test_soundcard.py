@@ -70,7 +70,8 @@ def test_what_is_played_is_what_denoise_makes(
         listener.close()
 
     faults = ("underruns", "overruns", "dropped")
-    assert [status[fault] for fault in faults] == [before[fault] for fault in faults]
+    counted = [status[fault] for fault in faults]
+    assert counted == [before[fault] for fault in faults], process.history()
     assert 200 < status["latency_ms"] < 400
     assert sound_server.gtcrn("denoise", str(input_path), str(enhanced_path)).returncode == 0
     enhanced = soundfile.read(enhanced_path)[0]

@@ -78,6 +78,16 @@ class LiveProcess:
         assert self.events[-1]["event"] == "end"
         return self.events[-1]
 
+    def history(self) -> str:
+        """What it has told so far, a line each: why a test failed."""
+        names = ("uptime_s", "frames", "frame_ms", "late_frames", "latency_ms", "headroom_ms",
+                 "drift_ppm", "overruns", "underruns", "dropped", "device_xruns")  # fmt: skip
+        told = [
+            {name: event[name] for name in names} if event["event"] == "status" else event
+            for event in self.events
+        ]
+        return "\n".join(map(str, told))
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
