@@ -60,6 +60,14 @@ def test_blocks_of_any_length_give_the_same(lengths: list[int], correction: floa
     )
 
 
+def test_channels_do_not_mix():
+    samples = np.random.default_rng(0).normal(size=(4 * HOP, 3)).astype(np.float32)
+    together = Resampler(3).push(samples, 150e-6)
+    for channel in range(3):
+        alone = Resampler(1).push(samples[:, [channel]], 150e-6)
+        np.testing.assert_array_equal(together[:, [channel]], alone)
+
+
 @pytest.mark.parametrize("drift", [200e-6, -200e-6, 20e-6])
 def test_the_drift_is_found_and_the_delay_kept(drift: float):
     rng = np.random.default_rng(0)
