@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: more threads only wait for another
@@ -24,6 +25,7 @@ torch.set_num_threads(1)  # where something loaded OpenMP before this file could
 
 MARKED_BY = {  # a fixture marks who uses it
     "sound_server": ("soundserver", "slow"),
+    "sound_servers": ("soundserver", "slow"),
     "browser": ("browser",),
     "cluster": ("cluster",),
     "inproc": ("cluster",),
@@ -126,6 +128,23 @@ def published(request: pytest.FixtureRequest) -> tuple[Checkpoint, np.ndarray, n
 )  # idle ones take time, too
 def _sound_server(request: pytest.FixtureRequest) -> Iterator[SoundServer]:
     yield from running(request.param)
+
+
+@pytest.fixture(scope="module")
+def _sound_servers() -> Iterator[list[SoundServer]]:
+    there = [kind for kind in SERVERS if kind.why_unavailable() is None]
+    if not there:
+        pytest.skip(str(SERVERS[0].why_unavailable()))
+    with ExitStack() as stack:
+        yield [stack.enter_context(contextmanager(running)(kind)) for kind in there]
+
+
+@pytest.fixture
+def sound_servers(_sound_servers: list[SoundServer]) -> list[SoundServer]:
+    """Those that are installed, all at once: for `on_each`."""
+    for server in _sound_servers:
+        server.reset()
+    return _sound_servers
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from support.live_process import Listener, LiveProcess, speak
-from support.sound_server import BUILT_IN, MICROPHONE, RATE, SPEAKER, SoundServer
+from support.sound_server import BUILT_IN, MICROPHONE, RATE, SPEAKER, SoundServer, on_each
 
 pytestmark = pytest.mark.soundserver
 
@@ -196,17 +196,22 @@ def test_half_a_virtual_microphone_is_made_whole(half: str, sound_server: SoundS
     assert "there was none" in sound_server.gtcrn("doctor", "--virtual-mic", "remove").stderr
 
 
-@pytest.mark.slow
-def test_a_server_that_hangs_is_waited_for(sound_server: SoundServer, live):
-    process = live("--virtual-mic")
-    process.wait_until_running()
-    sound_server.signal(signal.SIGSTOP)
-    process.wait_for_note("the sound server does not answer: waiting for a device")
-    sound_server.signal(signal.SIGCONT)
-    assert process.wait_until_running()["reopened"] == 1
-    sound_server.signal(signal.SIGSTOP)
-    process.end()  # in good order, not by a signal
-    sound_server.signal(signal.SIGCONT)
+def test_a_server_that_hangs_is_waited_for(sound_servers: list[SoundServer]):
+    def hang(server: SoundServer) -> None:
+        process = LiveProcess(server, "--virtual-mic")
+        try:
+            process.wait_until_running()
+            server.signal(signal.SIGSTOP)
+            process.wait_for_note("the sound server does not answer: waiting for a device")
+            server.signal(signal.SIGCONT)
+            assert process.wait_until_running()["reopened"] == 1
+            server.signal(signal.SIGSTOP)
+            process.end()  # in good order, not by a signal
+        finally:
+            server.signal(signal.SIGCONT)
+            process.kill()
+
+    on_each(sound_servers, hang)
 
 
 def test_a_server_that_dies_is_waited_for(sound_server: SoundServer, live, tmp_path: Path):

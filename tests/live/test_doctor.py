@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from support.simulated import SimulatedPair
-from support.sound_server import MICROPHONE, SPEAKER, SoundServer
+from support.sound_server import MICROPHONE, SPEAKER, SoundServer, on_each
 
 from gtcrn_cli.live import doctor, loopback
 from gtcrn_cli.live.doctor import round_trip, virtual_microphone_recipe
@@ -97,31 +97,32 @@ def test_every_system_has_a_recipe_for_a_virtual_microphone(system: str, word: s
     assert word in virtual_microphone_recipe(system)
 
 
-@pytest.mark.soundserver
-@pytest.mark.slow
-def test_the_doctor_examines_a_system_that_works(sound_server: SoundServer):
-    done = sound_server.gtcrn("doctor", "--json", "--loopback")
-    findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
-    assert findings["sound server"]["text"].startswith(sound_server.name)
-    assert findings["default output"]["verdict"] == "ok"
-    assert "ms from microphone to speaker" in findings["default output"]["text"]
-    assert "ms for 99 % of the frames" in findings["engine native"]["text"]
-    rates = next(f for what, f in findings.items() if MICROPHONE in what or "Null" in what)
-    assert "48" in rates["text"]
-    # Never less than the window; how much more depends on how busy this machine is.
-    assert 32 < float(findings["live latency"]["text"].split(" ms")[0]) < 300
-    assert len(sound_server.listing("sinks")) == 3  # its own are gone again
+def test_the_doctor_examines_a_system_that_works(sound_servers: list[SoundServer]):
+    def examine(server: SoundServer) -> None:
+        done = server.gtcrn("doctor", "--json", "--loopback")
+        findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
+        assert findings["sound server"]["text"].startswith(server.name)
+        assert findings["default output"]["verdict"] == "ok"
+        assert "ms from microphone to speaker" in findings["default output"]["text"]
+        assert "ms for 99 % of the frames" in findings["engine native"]["text"]
+        rates = next(f for what, f in findings.items() if MICROPHONE in what or "Null" in what)
+        assert "48" in rates["text"]
+        # Never less than the window; how much more depends on how busy this machine is.
+        assert 32 < float(findings["live latency"]["text"].split(" ms")[0]) < 300
+        assert len(server.listing("sinks")) == 3  # its own are gone again
+
+    on_each(sound_servers, examine)
 
 
-@pytest.mark.soundserver
-@pytest.mark.slow
-def test_the_doctor_measures_what_the_user_has_connected(sound_server: SoundServer):
-    done = sound_server.gtcrn(
-        *("doctor", "--json", "--loopback", "--input", f"{SPEAKER}.monitor", "--output", SPEAKER)
-    )
-    findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
-    assert findings["round trip"]["verdict"] == "ok"
-    assert 32 < float(findings["round trip"]["text"].split(" ms")[0]) < 300
+def test_the_doctor_measures_what_the_user_has_connected(sound_servers: list[SoundServer]):
+    def measure(server: SoundServer) -> None:
+        connected = ("--input", f"{SPEAKER}.monitor", "--output", SPEAKER)
+        done = server.gtcrn("doctor", "--json", "--loopback", *connected)
+        findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
+        assert findings["round trip"]["verdict"] == "ok"
+        assert 32 < float(findings["round trip"]["text"].split(" ms")[0]) < 300
+
+    on_each(sound_servers, measure)
 
 
 def test_without_portaudio_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch):
