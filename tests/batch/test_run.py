@@ -364,7 +364,9 @@ def test_killed_at_any_moment_it_loses_and_breaks_nothing(noisy, tmp_path: Path)
         left = 16 - len(there)
         enough = len(there) + chance.randrange(left - 2)
         process = subprocess.Popen(
-            [*COMMAND, source, out, "--jobs", "2"], stderr=subprocess.DEVNULL
+            [*COMMAND, source, out, "--jobs", "2"],
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"TMPDIR": str(tmp_path)},  # nobody clears up after a kill
         )
         wait_for(lambda enough=enough: out.exists() and len(digests(out)) >= enough)
         time.sleep(chance.uniform(0, 0.1))  # into the midst of the next ones
