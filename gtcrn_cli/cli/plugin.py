@@ -80,4 +80,6 @@ def plugin(
         return
     from ..plugin.build import build_plugin
 
-    build_plugin(checkpoint, target or Path("gtcrn.so"), overwrite=overwrite)
+    place = target or Path("gtcrn.so")
+    build_plugin(checkpoint, place, overwrite=overwrite)
+    typer.echo(f"gtcrn: wrote {place}, with gtcrn_mono and gtcrn_stereo in it", err=True)

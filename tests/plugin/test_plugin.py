@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.host import Instance, Library
+from typer.testing import CliRunner
 
 from gtcrn_cli import Settings, UserError, enhance, load_engine
+from gtcrn_cli.cli import app
 from gtcrn_cli.enhancement.stft import window_length
 from gtcrn_cli.errors import MissingExtraError
 from gtcrn_cli.native.machine_code import cache_file
@@ -193,6 +195,14 @@ def test_what_the_compiler_says_is_handed_on(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError, match="cannot build the plugin: no room on device"):
         build.build_plugin(load_model(), tmp_path / "gtcrn.so")
     assert not (tmp_path / "gtcrn.so").exists()
+
+
+def test_the_command_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(build, "build_plugin", lambda checkpoint, target, overwrite: None)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["plugin"])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "gtcrn: wrote gtcrn.so, with gtcrn_mono and gtcrn_stereo in it\n"
 
 
 def test_installed_and_removed_again(
