@@ -263,7 +263,7 @@ def main() -> None:
         rows.append([case.name, case.unit, *figures])
         print(" | ".join(rows[-1]), file=sys.stderr)
     drifts = [f"{drift_db(engine):+.2f}" for engine in engines]
-    rows.append(["an hour: level of its last minute against its second", "dB", "0", *drifts])
+    rows.append(["an hour: level of its last minute against its second minute", "dB", "0", *drifts])
     print("# Behaviour\n")
     print(
         "What the network does to sounds of many kinds, at 16 kHz, full strength. SI-SDR and STOI"

@@ -105,7 +105,7 @@ def main() -> None:
     print(f"\nAsked on {today}. CI runs 3.10 and 3.13 on Linux, x86-64.\n")
     print("- Alpine: take an image with glibc, such as `python:3.13-slim`.")
     print("- Windows 11 on arm64 runs the Python for x86-64, for which there are all.")
-    print("- Intel Macs: the last Numba with wheels is a beta where only that has them (above).")
+    print("- Intel Macs: on the newest Python only a beta of Numba has wheels (see the table).")
     print("  It is within the bounds of pyproject.toml, but Python 3.13 is the safer choice.")
 
 

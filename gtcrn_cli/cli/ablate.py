@@ -16,7 +16,7 @@ def ablate(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="The folder for the trainings and the results. One that was stopped goes on.",
+            help="The folder for the trainings and the results. A stopped training is resumed.",
         ),
     ],
     speech: Speech,

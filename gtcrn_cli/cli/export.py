@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write a model as ONNX: one frame per call, state in and out, ready for sherpa-onnx.
 
-    What it says is compared with torch over 100 frames before it is kept.
+    Its output is compared with torch over 100 frames before the file is kept.
     """
     if target.suffix.lower() != ".onnx":
         raise UserError(f"{target}: what is written is an .onnx: give it that ending")

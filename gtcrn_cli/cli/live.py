@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -75,7 +76,7 @@ def live(
             metavar="MS",
             min=1,
             max=200,
-            show_default="5-10, as the system has it",
+            show_default="the system's own, 3-10",
             help="How much a device hands over at a time.",
         ),
     ] = None,
@@ -189,15 +190,16 @@ def live(
         low_latency,
     )
     view = _view(plain, as_json, quiet)
+    notes: SimpleQueue[str] = SimpleQueue()
     session = Session(
         SoundCard(wanted),
         engine_of(model, engine, device),
         settings,
-        view.note,
+        notes.put,
         (record_input, record_output),
         overwrite,
     )
-    watch(session, view, duration)
+    watch(session, view, duration, notes)
 
 
 def _view(plain: bool, as_json: bool, quiet: bool) -> StatusView:

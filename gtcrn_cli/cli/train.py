@@ -29,7 +29,7 @@ Run = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="The folder of this training. One that was stopped goes on.",
+        help="The folder of this training. A stopped training is resumed.",
         show_default=False,
     ),
 ]
@@ -91,8 +91,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="A model to begin with. With --config it is an 'add' model, which is made into "
-            "that larger network.",
+            help="A model to begin with. With --config it must be an 'add' model; it is grown "
+            "into that network.",
             show_default="random weights",
         ),
     ] = None,
@@ -116,7 +116,7 @@ def train(
     ] = 4.5,
     suppression: Annotated[
         float,
-        typer.Option(min=0, metavar="X", help="Weight in the loss of speech that is removed."),
+        typer.Option(min=0, metavar="X", help="Weight of removed speech in the loss."),
     ] = 40.0,
     perceptual: Annotated[
         float, typer.Option(min=0, metavar="X", help="Weight of the loss that is modelled on PESQ.")

@@ -157,6 +157,8 @@ class DriftControl:
             if longer != (self._owed_s > 0):
                 self.restart()
             return self.correction
+        if elapsed_s <= 0:  # a clock may tick more seldom than hops come
+            return self.correction
         self._elapsed_s += elapsed_s
         weight = elapsed_s / min(self._elapsed_s, SMOOTH_S)
         self.waiting_s += min(weight, 1.0) * (waiting_s - self.waiting_s)

@@ -18,6 +18,7 @@ from ctypes import (
     c_int64,
     c_long,
     c_size_t,
+    c_uint,
     c_uint8,
     c_uint32,
     c_uint64,
@@ -28,7 +29,7 @@ from typing import Any
 NAME = "libpulse.so.0"
 
 NO_AUTOSPAWN = 1
-AUTO_TIMING_UPDATE, DONT_MOVE = 0x8, 0x200
+AUTO_TIMING_UPDATE, NO_REMAP_CHANNELS, DONT_MOVE = 0x8, 0x10, 0x200
 ADJUST_LATENCY, EARLY_REQUESTS = 0x2000, 0x4000
 RECORD_FLAGS = AUTO_TIMING_UPDATE | DONT_MOVE | ADJUST_LATENCY
 PLAY_FLAGS = AUTO_TIMING_UPDATE | DONT_MOVE | EARLY_REQUESTS
@@ -39,12 +40,20 @@ STREAM_CREATING, STREAM_READY, STREAM_FAILED, STREAM_TERMINATED = 1, 2, 3, 4
 FLOAT32LE = 5
 WHATEVER = 0xFFFFFFFF  # a buffer attribute that is left to the server
 SEEK_RELATIVE = 0
+AIFF_CHANNELS = 0  # the order that streams have unless they say otherwise
+MOST_CHANNELS = 32
 
 
 class SampleSpec(ctypes.Structure):
     """``pa_sample_spec``."""
 
     _fields_ = [("format", c_int), ("rate", c_uint32), ("channels", c_uint8)]
+
+
+class ChannelMap(ctypes.Structure):
+    """``pa_channel_map``: which channel is for which speaker."""
+
+    _fields_ = [("channels", c_uint8), ("map", c_int * MOST_CHANNELS)]
 
 
 class BufferAttributes(ctypes.Structure):
@@ -90,7 +99,12 @@ _IMMEDIATE: dict[str, tuple[Any, list[Any]]] = {
     "pa_context_disconnect": (None, [c_void_p]),
     "pa_context_unref": (None, [c_void_p]),
     "pa_strerror": (c_char_p, [c_int]),
-    "pa_stream_new": (c_void_p, [c_void_p, c_char_p, POINTER(SampleSpec), c_void_p]),
+    "pa_channel_map_init_auto": (c_void_p, [POINTER(ChannelMap), c_uint, c_int]),
+    "pa_channel_map_init_extend": (c_void_p, [POINTER(ChannelMap), c_uint, c_int]),
+    "pa_stream_new": (
+        c_void_p,
+        [c_void_p, c_char_p, POINTER(SampleSpec), POINTER(ChannelMap)],
+    ),
     "pa_stream_connect_record": (
         c_int,
         [c_void_p, c_char_p, POINTER(BufferAttributes), c_int],

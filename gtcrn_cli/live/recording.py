@@ -57,7 +57,7 @@ class Recording:
         self._skip: int | None = None  # output samples to come of a time before the start
         self._owed = 0  # output samples to come of input that is recorded
         self._note = note
-        self._finished = False
+        self._finished = self._failed = False
         self._blocks: queue.Queue[tuple[Samples, Samples]] = queue.Queue(QUEUED_BLOCKS)
         self._sinks: list[FileSink | None] = []
         with ExitStack() as opened:
@@ -84,8 +84,11 @@ class Recording:
 
         Returns
         -------
-        Whether it wants more; False once it is to end and the output has caught up.
+        Whether it wants more; False once it is to end and the output has caught up, or the disk
+        has failed.
         """
+        if self._failed:
+            return False
         if self._skip is None:
             self._skip = ahead
         if self.ending:
@@ -126,6 +129,7 @@ class Recording:
                 with sink:
                     pass
         except UserError as error:
+            self._failed = True
             kept = ", ".join(sink.keep_partial() for sink in sinks)
             self._note(f"{error}; recorded until here: {kept}")
             for _ in self._incoming():

@@ -25,16 +25,20 @@ import numpy as np
 from ..errors import DeviceError
 from ..signals import Samples
 from .libpulse import (
+    AIFF_CHANNELS,
     CONTEXT_FAILED,
     CONTEXT_READY,
     FLOAT32LE,
+    MOST_CHANNELS,
     NO_AUTOSPAWN,
+    NO_REMAP_CHANNELS,
     PLAY_FLAGS,
     RECORD_FLAGS,
     STREAM_CREATING,
     STREAM_READY,
     WHATEVER,
     BufferAttributes,
+    ChannelMap,
     LibPulse,
     SampleSpec,
 )
@@ -124,7 +128,7 @@ class Arrivals:
         elif now_s - due_s > LOST_S:
             came_s = now_s
         else:
-            came_s = due_s + LATER_S
+            came_s = min(now_s, due_s + LATER_S)
         self.due_s = came_s + self._period_s
 
 
@@ -299,6 +303,8 @@ class Streams:
             self._start()
             self._opened = True
         enough = self._capture(awaited)
+        if enough:
+            self._notice_gap()  # before it is decided how much of what has come is still of use
         if now - self._timed_s > TIMED_S:
             self._timed_s = now
             self._look_at_latency()
@@ -333,21 +339,32 @@ class Streams:
         for side, plan in enumerate(self._plans):
             if plan is None:
                 continue
+            if plan.channels > MOST_CHANNELS:
+                self._failure = f"the sound server has no streams of {plan.channels} channels"
+                return
             spec = SampleSpec(FLOAT32LE, plan.sample_rate, plan.channels)
-            stream = lib.stream_new(self._context, APPLICATION.encode(), ctypes.byref(spec), None)
+            channels, remap = ChannelMap(), 0
+            known = lib.channel_map_init_auto(ctypes.byref(channels), plan.channels, AIFF_CHANNELS)
+            if not known:  # no speakers have names then: first to first, second to second
+                lib.channel_map_init_extend(ctypes.byref(channels), plan.channels, AIFF_CHANNELS)
+                remap = NO_REMAP_CHANNELS
+            stream = lib.stream_new(
+                *(self._context, APPLICATION.encode(), ctypes.byref(spec), ctypes.byref(channels))
+            )
             size = BYTES * plan.channels
             device = plan.device.encode()
             if side == 0:
                 attributes = BufferAttributes(
                     WHATEVER, WHATEVER, WHATEVER, WHATEVER, size * plan.block
                 )
-                lib.stream_connect_record(stream, device, ctypes.byref(attributes), RECORD_FLAGS)
+                flags = RECORD_FLAGS | remap
+                lib.stream_connect_record(stream, device, ctypes.byref(attributes), flags)
             else:
                 attributes = BufferAttributes(
                     WHATEVER, size * plan.most, size * plan.block, size * plan.block, WHATEVER
                 )
                 lib.stream_connect_playback(
-                    stream, device, ctypes.byref(attributes), PLAY_FLAGS, None, None
+                    stream, device, ctypes.byref(attributes), PLAY_FLAGS | remap, None, None
                 )
             self._streams[side] = stream
             self._opening.append((stream, device, plan.name))
@@ -378,6 +395,13 @@ class Streams:
         times = ring.fill // plan.needed if plan.needed else 1
         self._arrivals.note(ring.touched_s, awaited, times)
         return True
+
+    def _notice_gap(self) -> None:
+        player, stream = self._player, self._streams[1]
+        if player is None or stream is None or not player.playing or player.ring.fill:
+            return
+        if self._lib.stream_writable_size(stream) // self._frame == self._length:
+            player.ran_dry()
 
     def push(self) -> None:
         """Hand over all that is ready to be played; silence, or a fade to it, if too little is."""

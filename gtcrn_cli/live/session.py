@@ -30,7 +30,7 @@ from .worker import Pair, Worker
 
 CHECK_S = 0.25  # how often we look whether the devices are still there
 RETRY_S, SELDOM_S = 0.5, 5.0  # how often we look for those that are gone: at first, and later
-DRAIN_S = 1.0  # at the end, the longest wait for what is still to be played
+DRAIN_S = 1.0  # at the end, beyond the delay, the longest wait for what is still to be played
 SWITCH_S = 0.001  # a callback that needs the interpreter waits no longer than that
 
 
@@ -68,7 +68,8 @@ class Session:
     settings
         How to enhance at first.
     note
-        Told, in a line, what the user should know.
+        Told, in a line, what the user should know: by the thread that carries the sound, among
+        others, so it must not wait for anything.
     recorded
         Paths of input and output to record to from the start on; either may be ``None``.
     overwrite
@@ -263,7 +264,7 @@ class Session:
                         problem = "the default device is another now"
             worker.end()
             if problem is None:
-                self._drain(pair)
+                self._drain(worker)
         finally:
             pair.close()
         if problem is not None:
@@ -272,12 +273,16 @@ class Session:
             self._note(f"{problem}: waiting for a device")
             self._reopen()
 
-    def _drain(self, pair: Pair) -> None:
+    def _drain(self, worker: Worker) -> None:
         """Let the output play what it has, and fade."""
-        pair.player.finish()
-        end_s = pair.now() + DRAIN_S
-        while pair.player.playing and pair.now() < end_s and pair.problem() is None:
+        pair, player = worker.pair, worker.pair.player
+        player.finish()
+        end_s = pair.now() + worker.latency_s + DRAIN_S
+        while player.playing and pair.now() < end_s and pair.problem() is None:
             pair.wake()
+            pair.wait(0.01)
+        end_s = min(end_s, pair.now() + player.queued / pair.output_rate)  # the fade is in there
+        while pair.now() < end_s and pair.problem() is None:
             pair.wait(0.01)
 
     def _reopen(self) -> None:

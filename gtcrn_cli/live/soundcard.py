@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ..enhancement.stft import STFT
-from ..errors import DeviceError, UserError
+from ..errors import DeviceError
 from . import pulse
 from .buffers import (
     KEPT_BLOCKS,
@@ -327,8 +327,8 @@ def _block_s(end: End, hop_s: float, wanted: Wanted) -> float:
 
 
 def _end(device: Device, side: Side, channels: int) -> End:
-    if channels > device.channels(side):
-        raise UserError(
+    if channels > device.channels(side):  # a headset that is back may have fewer than before
+        raise DeviceError(
             f"{device.name} has {device.channels(side)} {side} channels, not {channels}"
         )
     return End(device, side, channels)
@@ -471,7 +471,7 @@ class SoundCard:
     def _changed(self, seen: pulse.Snapshot) -> None:
         """Called by the watcher when the server's devices have changed."""
         pair = self._pair
-        if pair is not None and not self._wanted.follow_default:
+        if pair is not None and not self._follows("output"):
             pair.look(seen)
 
 

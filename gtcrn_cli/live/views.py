@@ -22,7 +22,7 @@ class StatusView(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Something has happened; called from any thread."""
+        """Something has happened."""
         ...
 
     def end(self, status: Status) -> None:

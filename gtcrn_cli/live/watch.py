@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,26 @@ KEY_S = 0.1  # how soon a key is answered
 LOOK_S = 0.5  # and how soon the end of a session is noticed where there are no keys
 
 
-def watch(session: Session, view: StatusView, duration_s: float | None = None) -> None:
+def watch(
+    session: Session,
+    view: StatusView,
+    duration_s: float | None = None,
+    notes: SimpleQueue[str] | None = None,
+) -> None:
     """Run a session, and show it, until the user or a signal ends it or the time is up.
 
     However it ends, and be it that the terminal is closed or the user logs out, the session is
     stopped in good order: recordings are finished, the virtual microphone is removed.
+
+    Parameters
+    ----------
+    session, view
+        What runs, and what shows it.
+    duration_s
+        How long; until it is ended if ``None``.
+    notes
+        What the session has to tell. It is shown from here: whoever reads may let a line wait, and
+        sound must not wait for that.
 
     Raises
     ------
@@ -43,15 +59,17 @@ def watch(session: Session, view: StatusView, duration_s: float | None = None) -
             raise KeyboardInterrupt
         stopped.set()
 
+    told: SimpleQueue[str] = SimpleQueue() if notes is None else notes
     previous = {which: signal.signal(which, stop) for which in _signals()}
     try:
         with view, pressed_keys() as keys:
             try:
                 session.start()
-                _follow(session, view, keys, stopped, duration_s)
+                _follow(session, view, keys, stopped, duration_s, told)
                 status = session.status()
             finally:
                 session.stop()
+                _tell(told, view)
             view.end(status)
     except OSError as error:  # who read our lines has left, or the terminal was closed
         if error.errno not in (errno.EPIPE, errno.EIO):
@@ -76,12 +94,14 @@ def _follow(
     keys: Keys,
     stopped: threading.Event,
     duration_s: float | None,
+    notes: SimpleQueue[str],
 ) -> None:
     tick_s = min(KEY_S if keys.listening else LOOK_S, view.period_s)
     shown_s = now = time.monotonic()
     end_s = math.inf if duration_s is None else now + duration_s
     while session.running and not stopped.wait(max(0.0, min(tick_s, end_s - now))):
         now = time.monotonic()
+        _tell(notes, view)
         for key in keys.read():
             if key == "quit":
                 return
@@ -92,6 +112,11 @@ def _follow(
             view.show(session.status())
         if now >= end_s:
             return
+
+
+def _tell(notes: SimpleQueue[str], view: StatusView) -> None:
+    while not notes.empty():
+        view.note(notes.get())
 
 
 def _turn(session: Session, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import Protocol
@@ -133,13 +134,11 @@ class Worker:
 
     def step(self) -> bool:
         """Carry one hop, if so much has come: whether it had."""
-        ring, player = self.pair.input, self.pair.player
-        # What waits while nothing is played would only make the delay longer.
-        lengthened = int(self.regulator.lengthened_s * self.pair.sample_rate)
-        most = self.pair.most_input + lengthened if player.playing else 2 * self._hop
+        ring = self.pair.input
+        kept, most = self._limits()
         spliced = ring.fill > most
         if spliced:
-            self._dropped += ring.trim(self._hop)
+            self._dropped += ring.trim(kept)
             self._overruns += 1
         if ring.fill < self._hop:
             return False
@@ -149,13 +148,27 @@ class Worker:
         enhanced = self._mute.push(self._enhancer.push(noisy), self._controls.mute)
         ahead, self._ahead = self._ahead, self._ahead + len(noisy) - len(enhanced)
         paced = self._resampler.push(enhanced, self.regulator.correction)
-        player.ring.write(self._converter.push(paced) if self._converter else paced)
+        self.pair.player.ring.write(self._converter.push(paced) if self._converter else paced)
         self.pair.wake()  # before all that can wait
         self._measure(noisy, enhanced)
         self._record(noisy, enhanced, ahead)
         self.regulator.update(self._held_s(), self._overruns)
         self._count(time.perf_counter() - start)
         return True
+
+    def _limits(self) -> tuple[int, int]:
+        """Samples of input: how many are kept, the newest, when more wait than the second says.
+
+        While nothing is played, what waits beyond what the output needs to start would only make
+        the delay longer; with less it would not start, and lose what comes next as well.
+        """
+        pair, player = self.pair, self.pair.player
+        if player.playing:
+            lengthened = int(self.regulator.lengthened_s * pair.sample_rate)
+            return self._hop, pair.most_input + lengthened
+        missing = (player.start_at - player.ring.fill) * pair.sample_rate // pair.output_rate
+        kept = max(1, math.ceil(missing / self._hop)) * self._hop
+        return kept, kept + self._hop
 
     def _held_s(self) -> float:
         """How much sound is in here, between the two rings."""

@@ -276,8 +276,12 @@ def load_corpus(
     Raises
     ------
     UserError
-        No clip can be read, or the cache cannot be written.
+        There are no clips, none can be read, or the cache cannot be written.
     """
+    if not clips:
+        raise UserError(
+            "there are no clips to load: an index needs rows whose split is 'valid', and others"
+        )
     folder = cache_dir or user_cache_path("gtcrn") / "corpora"
     digest = hashlib.sha256()
     for clip in clips:

@@ -144,6 +144,18 @@ def test_the_virtual_microphone_is_one_and_comes_and_goes(sound_server: SoundSer
     assert names(sound_server, "sinks") + names(sound_server, "sources") == []
 
 
+def test_eight_channels_without_names_are_opened(sound_server: SoundServer, live):
+    eight = "gtcrn_eight"  # the server forgets what is called like that before the next test
+    sound_server.plug(eight, ",".join(f"aux{n}" for n in range(8)))
+    process = live(
+        *("--input", f"{eight}.monitor", "--input-channels", "8", "--output", SPEAKER),
+        *("--strength", "0"),
+    )
+    process.wait_until_running()
+    assert sound_server.recorded_from() == {f"{eight}.monitor"}
+    process.end()
+
+
 def test_our_own_microphone_is_never_the_input(sound_server: SoundServer, live):
     first = live("--virtual-mic")
     first.wait_until_running()

@@ -118,7 +118,7 @@ def test_the_command_says_it_and_takes_it_out(tmp_path: Path, clean: np.ndarray,
 
     text, said = run("--format", "csv")
     assert "2 of 2 enhanced files are not in time (+20.00 to +30.00 ms" in said
-    assert "--align takes it out" in said
+    assert "--align removes it" in said
     late_rows = list(csv.DictReader(io.StringIO(text)))
     assert [float(row["delay ms"]) for row in late_rows] == [20, 30]
     text, said = run("--format", "json", "--align")

@@ -52,6 +52,15 @@ def test_after_a_pause_a_burst_does_not_make_it_look_seldom(pause_s: float):
     assert max(looks.late_s[: np.argmax(held_up)]) < 0.001
 
 
+def test_a_burst_that_comes_while_one_waits_does_not_put_the_next_off():
+    come_s = 5 + PERIOD_S * np.arange(600)
+    late = (come_s > 10) & (come_s < 10.3)
+    come_s[late] = 10.305
+    come_s[np.argmax(late)] = 10.3  # one comes, and while the next is waited for all the others
+    looks = Looks().at(come_s)
+    assert max(looks.late_s[np.argmin(come_s <= 10.305) :]) < 0.001
+
+
 def test_another_phase_is_found():
     looks = Looks().at(5 + PERIOD_S * np.arange(500))
     looks.at(15 + PERIOD_S * np.arange(500) + 0.007)

@@ -9,6 +9,7 @@ import pty
 import sys
 import time
 from dataclasses import replace
+from queue import SimpleQueue
 
 import pytest
 from rich.console import Console
@@ -160,6 +161,15 @@ def test_it_ends_when_the_time_is_up(capsys: pytest.CaptureFixture):
     assert out.splitlines()[0] == line_of(STATUS)
     assert 2 <= len(out.splitlines()) <= 4
     assert err.splitlines() == [f"gtcrn: {summary_of(STATUS)}"]
+
+
+def test_notes_of_the_session_are_shown(capsys: pytest.CaptureFixture):
+    notes: SimpleQueue[str] = SimpleQueue()
+    notes.put("a device is gone")
+    watch(FakeSession(), JsonLines(), duration_s=0.0, notes=notes)
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event.get("text") for event in events] == ["a device is gone", None]
+    assert notes.empty()
 
 
 def test_json_lines_can_be_read(capsys: pytest.CaptureFixture):

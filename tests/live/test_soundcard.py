@@ -130,6 +130,25 @@ def test_who_follows_the_default_follows_its_jack(server):
     assert pair.problem() is None
 
 
+def test_headphones_that_were_named_are_silenced_though_the_microphone_follows(server):
+    server(MICROPHONE, HEADPHONES)
+    pair = SoundCard(Wanted(output="built-in", follow_default=True)).open()
+    server(MICROPHONE, UNPLUGGED)
+    assert FakeStreams.opened[0].silenced
+    assert pair.problem() == "Headphones was unplugged (it would go on with Speaker)"
+
+
+def test_a_headset_that_is_back_with_fewer_channels_is_waited_for(server):
+    server(MICROPHONE, HEADPHONES, MUSIC)
+    card = SoundCard(Wanted(output="buds", output_channels=2))
+    card.open()
+    server(MICROPHONE, HEADPHONES, CALL)
+    with pytest.raises(DeviceError, match="has 1 output channels, not 2"):
+        card.open()
+    server(MICROPHONE, HEADPHONES, MUSIC)
+    assert card.open().sink.pulse == MUSIC.name
+
+
 @pytest.mark.parametrize("name", ["usb", None])
 def test_a_device_that_is_gone_is_not_replaced_by_another(name: str | None, server):
     if name is None:

@@ -109,11 +109,13 @@ class SoundServer:
         self.kill()
         shutil.rmtree(self.folder)
 
-    def plug(self, sink: str) -> None:
+    def plug(self, sink: str, speakers: str = "mono") -> None:
         """Add a device that the machine has, or has again."""
+        channels = len(speakers.split(","))
         self.pactl(
             *("load-module", "module-null-sink", f"sink_name={sink}"),
-            *(f"rate={RATE}", "format=float32le", "channels=1", "channel_map=mono"),
+            *(f"rate={RATE}", "format=float32le", f"channels={channels}"),
+            f"channel_map={speakers}",
         )
         self.until(lambda: any(s["name"] == sink for s in self.listing("sinks")))
 

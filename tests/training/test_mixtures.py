@@ -171,6 +171,16 @@ def test_a_single_recording_is_split_by_time(tmp_path: Path):
     assert (valid.start, valid.length, valid.valid) == (9 * RATE, -1, True)
 
 
+def test_an_index_that_holds_nothing_out_is_said(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+    index = tmp_path / "index.tsv"
+    columns = ("file", "start", "samples", "source", "speaker", "split")
+    index.write_text("\t".join(columns) + f"\na.wav\t0\t{RATE}\tmine\tann\ttrain\n")
+    held_out = [clip for clip in list_clips(index, "speech") if clip.valid]
+    with pytest.raises(UserError, match="'valid'"):
+        load_corpus(held_out, tmp_path / "cache")
+
+
 def test_decoding_happens_once(tmp_path: Path):
     soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.25), RATE)
     said: list[str] = []
