@@ -1,11 +1,14 @@
 """The peers of `gtcrn bench` as they really behave, and how good they are; makes docs/peers.md.
 
-    python tools/peers.py [--validation FOLDER --count 60] [--published MODEL.onnx] [--write]
+    python tools/peers.py [--published MODEL.onnx] [--validation FOLDER --count 60]
+                          [--pairs FOLDER --asr MODEL_DIR] [--write]
 
 Every peer runs in a virtual environment of its own, of pinned packages. It is asked for its rate,
 delay, length, type of sample, and what becomes of silence, overs and stereo. FOLDER has ``noisy/``
 and ``clean/``, as ``gtcrn train --write-validation`` makes them: they are enhanced by each, and
-judged by ``gtcrn evaluate --align``. MODEL.onnx is for sherpa-onnx: what ``gtcrn export`` makes of
+judged by ``gtcrn evaluate --align``. With ``--pairs``, a folder of the same form that
+``tools/pairs.py`` makes, and a Whisper for ``gtcrn evaluate --asr``, the words are counted that it
+gets wrong. MODEL.onnx is for sherpa-onnx: what ``gtcrn export`` makes of
 the published checkpoint, once ``gtcrn models add`` has it. ``--keep FOLDER`` keeps environments
 and results for the next run.
 """
@@ -278,6 +281,29 @@ def evaluate(*arguments: str | Path) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def word_errors(
+    chosen: list[Peer], folder: Path, pairs: Path, asr: Path, model: str
+) -> dict[str, str]:
+    """The word error rate that each peer leads to, and that of the noisy speech."""
+
+    def rate(*options: str | Path) -> dict[str, Any]:
+        recogniser = ("--asr", asr, "--asr-language", "en", "--no-dnsmos")
+        said = evaluate(pairs / "noisy", pairs / "clean", *recogniser, *options)
+        rates = said["means"]["WER"]
+        return {kind: f"{rates[kind]['mean']:.3f}" for kind in ("noisy", "enhanced")}
+
+    found = {}
+    for peer in chosen:
+        target = folder / "said" / peer.name.replace(" ", "-")
+        if not target.exists():
+            enhance_all(peer, environment(peer, folder), model, pairs / "noisy", target)
+        found[peer.name] = rate("--enhanced", target, "--align")["enhanced"]
+        print(peer.name, found[peer.name], file=sys.stderr, flush=True)
+    ours = rate()
+    found |= {OURS: ours["enhanced"], "noisy": ours["noisy"]}
+    return found | {f"{OURS}, --preset asr": rate("--preset", "asr")["enhanced"]}
+
+
 def quality(
     chosen: list[Peer], folder: Path, validation: Path, count: int, model: str
 ) -> list[list[str]]:
@@ -297,7 +323,7 @@ def quality(
         rows.append(_scores(peer.name, scores))
         print(rows[-1], file=sys.stderr, flush=True)
     ours = evaluate(part / "noisy", part / "clean")
-    rows.append(_scores("gtcrn, the shipped model", ours))
+    rows.append(_scores(OURS, ours))
     return [_scores("noisy", ours, "noisy"), *rows]
 
 
@@ -308,6 +334,8 @@ def main() -> None:
     parser.add_argument("--validation", type=Path)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--published", type=Path)
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--asr", type=Path)
     parser.add_argument("--keep", type=Path)
     options = parser.parse_args()
     model = str(options.published or "")
@@ -320,6 +348,13 @@ def main() -> None:
         if options.validation:
             scores = quality(chosen, folder, options.validation, options.count, model)
             parts += [QUALITY.format(count=options.count), table(SCORES, scores)]
+        if options.pairs and options.asr:
+            rates = word_errors(chosen, folder, options.pairs, options.asr, model)
+            count = len(list((options.pairs / "noisy").iterdir()))
+            parts += [
+                WORDS.format(count=count),
+                table(["", "WER"], [list(r) for r in rates.items()]),
+            ]
     page = "\n\n".join(parts) + "\n"
     if options.write:
         PAGE.write_text(page)
@@ -327,6 +362,7 @@ def main() -> None:
         print(page)
 
 
+OURS = "gtcrn, the shipped model"
 MEASURES = ("WB-PESQ", "STOI", "SI-SDR dB", "DNSMOS P.808", "DNSMOS OVRL")
 
 
@@ -365,6 +401,11 @@ The first {count} of the 200 validation files of [weights.md](weights.md) (speak
 out from the training of gtcrn, but of the same sources, which the others were not trained on),
 with the delay of each taken out. Peers that work at 48 kHz get the 16 kHz files resampled (soxr),
 and so back: they were made for sound with more above."""
+WORDS = """## Words
+
+The word error rate of Whisper base (`gtcrn evaluate --asr`, see [weights.md](weights.md)) on the
+{count} recordings of nearly 30 s that `tools/pairs.py PAIRS --snr 5 --count 40 --join --source
+libri_testother10` makes, enhanced by each; right is what it hears in the clean speech."""
 
 if __name__ == "__main__":
     main()
