@@ -101,7 +101,12 @@ def live(
     input_channels: Annotated[
         int | None,
         typer.Option(
-            min=1, max=64, show_default="1", metavar="N", help="Channels of the microphone to open."
+            min=1,
+            max=64,
+            show_default="1",
+            metavar="N",
+            help="Channels of the microphone to open. Unless as many are played, they are mixed "
+            "to one.",
         ),
     ] = None,
     output_channels: Annotated[

@@ -125,10 +125,10 @@ class Arrivals:
         due_s = self.due_s + (times - 1) * self._period_s  # of the last of them
         if not awaited:
             came_s = min(now_s, due_s - LEAN_S)
-        elif now_s - due_s > LOST_S:
+        elif now_s - due_s > LOST_S or now_s < due_s:  # much later, or many at once
             came_s = now_s
         else:
-            came_s = min(now_s, due_s + LATER_S)
+            came_s = due_s + LATER_S
         self.due_s = came_s + self._period_s
 
 

@@ -74,7 +74,7 @@ class Wanted:
     latency_ms
         The delay to aim for, from microphone to speaker.
     input_channels, output_channels
-        How many to open.
+        How many to open. Where they differ, the mean of the input's is played on all outputs.
     virtual_mic
         Play into a virtual microphone, made for the time (Linux).
     follow_default
@@ -137,7 +137,9 @@ class SoundCardPair:
         )
         self.sample_rate, self.output_rate = agree_on_rates(*ends, wanted.sample_rate)
         self.input = Ring(int(RING_S * self.sample_rate), ends[0].channels)
-        enhanced = Ring(int(RING_S * self.output_rate), min(end.channels for end in ends))
+        # Nobody can say which of three is for which of two: all are mixed, and heard everywhere.
+        alike = ends[0].channels == ends[1].channels
+        enhanced = Ring(int(RING_S * self.output_rate), ends[0].channels if alike else 1)
         self.player = Player(enhanced, fade=int(FADE_S * self.output_rate))
         self._arrived = threading.Event()
         self._displaced: str | None = None

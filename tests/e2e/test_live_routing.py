@@ -149,7 +149,7 @@ def test_eight_channels_without_names_are_opened(sound_server: SoundServer, live
     sound_server.plug(eight, ",".join(f"aux{n}" for n in range(8)))
     process = live(
         *("--input", f"{eight}.monitor", "--input-channels", "8", "--output", SPEAKER),
-        *("--strength", "0"),
+        *("--output-channels", "1"),
     )
     process.wait_until_running()
     assert sound_server.recorded_from() == {f"{eight}.monitor"}

@@ -122,7 +122,7 @@ def test_the_command_says_it_and_takes_it_out(tmp_path: Path, clean: np.ndarray,
     late_rows = list(csv.DictReader(io.StringIO(text)))
     assert [float(row["delay ms"]) for row in late_rows] == [20, 30]
     text, said = run("--format", "json", "--align")
-    assert "taken out" in said
+    assert "removed" in said
     aligned = json.loads(text)["files"]
     assert [file["delay_ms"] for file in aligned] == [20, 30]
     for before, after in zip(late_rows, aligned, strict=True):

@@ -6,6 +6,7 @@ What real servers do is in `tests/e2e/test_live_routing.py`; they have no jacks 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -147,6 +148,13 @@ def test_a_headset_that_is_back_with_fewer_channels_is_waited_for(server):
         card.open()
     server(MICROPHONE, HEADPHONES, MUSIC)
     assert card.open().sink.pulse == MUSIC.name
+
+
+@pytest.mark.parametrize(("inputs", "carried"), [(1, 1), (2, 2), (4, 1)])
+def test_channels_are_mixed_unless_as_many_are_played(inputs: int, carried: int, server):
+    server(replace(MICROPHONE, channels=4), HEADPHONES)
+    pair = SoundCard(Wanted(input_channels=inputs, output_channels=2)).open()
+    assert (pair.input.channels, pair.player.ring.channels) == (inputs, carried)
 
 
 @pytest.mark.parametrize("name", ["usb", None])

@@ -58,7 +58,10 @@ class SimulatedPair:
         most_s = max(MOST_WAITING_S, 4 * hop_s)
         self.input = Ring(int(max(RING_S, 4 * most_s) * rate), channels[0])
         self.most_input = int(most_s * rate)
-        ring = Ring(int(max(RING_S, 4 * most_s) * self.output_rate), min(channels))
+        ring = Ring(
+            int(max(RING_S, 4 * most_s) * self.output_rate),
+            channels[0] if channels[0] == channels[1] else 1,
+        )
         start_at = int(buffers.waiting_s * self.output_rate)
         most = start_at + int(most_s * self.output_rate)
         self.player = Player(ring, int(FADE_S * self.output_rate), start_at, most)
