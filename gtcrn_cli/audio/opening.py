@@ -110,7 +110,7 @@ def open_sink(
     length = source.length if source.is_certain else None
     sink: FileSink | PipeSink
     if target == "-":
-        stdout = open(1, "wb", closefd=False)  # noqa: SIM115
+        stdout = open(1, "wb", buffering=0, closefd=False)  # noqa: SIM115 - see `pipe.write_all`
         sink = open_pipe_sink(stdout, rate, channels, encoding)
     else:
         if length is not None:

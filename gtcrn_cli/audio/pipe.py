@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import shutil
 import stat
 import struct
@@ -30,6 +31,7 @@ from .sniffing import refuse_header
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says when its writer cannot seek back
 LONGEST_WAV_HEADER = 1 << 20
+COPIED_AT_ONCE = 1 << 20
 
 
 class PipeSource:
@@ -140,8 +142,7 @@ class PipeSink:
         """See `streams.Sink`."""
         data, self._header = self._header + self._raw.encode(block), b""
         try:
-            self._file.write(data)
-            self._file.flush()
+            write_all(self._file, data)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -195,8 +196,23 @@ class SpooledSink(FileSink):
 
     def _copy(self, path: Path) -> None:
         with path.open("rb") as spooled:
-            shutil.copyfileobj(spooled, self._pipe)
-        self._pipe.flush()
+            while data := spooled.read(COPIED_AT_ONCE):
+                write_all(self._pipe, data)
+
+
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write to a file without a buffer, which may take less than it is given.
+
+    What a buffer still holds is written when it goes, even after a signal has ended the work: that
+    would wait for ever where nobody reads.
+    """
+    left = memoryview(data)
+    while left:
+        taken = file.write(left)
+        if taken is None:  # it does not wait itself, and has no room
+            select.select([], [file], [])
+        else:
+            left = left[taken:]
 
 
 def open_pipe_source(file: BinaryIO, raw: RawFormat | None) -> PipeSource | FileSource:

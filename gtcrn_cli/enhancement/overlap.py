@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ..signals import Samples
@@ -60,10 +60,14 @@ class Behind:
     ----------
     write
         Takes a block.
+    may_stall
+        Whether a write may wait without end for somebody else, such as the reader of a pipe. Where
+        something goes wrong, such a write is left to itself.
     """
 
-    def __init__(self, write: Callable[[Samples], None]) -> None:
+    def __init__(self, write: Callable[[Samples], None], may_stall: bool = False) -> None:
         self._write = write
+        self._may_stall = may_stall
         self._waiting: queue.Queue[Samples | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="gtcrn-write", daemon=True)
@@ -96,8 +100,21 @@ class Behind:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let the thread end: after its last block, or at once where something went wrong."""
-        if kind is not None and self._error is None:
-            self._error = InterruptedError()  # what waits is not written any more
-        self._waiting.put(None)
-        self._thread.join()
+        """Let the thread end: after its last block, or at once where something went wrong.
+
+        Then what waits is not written any more, and nothing here waits for room among it.
+        """
+        if kind is None:
+            self._waiting.put(None)
+            self._thread.join()
+            return
+        if self._error is None:
+            self._error = InterruptedError()
+        while self._thread.is_alive():
+            with suppress(queue.Full):
+                self._waiting.put_nowait(None)
+                break
+            with suppress(queue.Empty):
+                self._waiting.get_nowait()
+        if not self._may_stall:  # else a file would be closed in the middle of a write
+            self._thread.join()

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..audio.formats import RawFormat
 from ..audio.opening import Output, open_sink, open_source
+from ..audio.pipe import PipeSink
 from ..audio.streams import Sink, Source
 from ..errors import ReadError, UserError
 from ..paths import require_distinct, require_free
@@ -192,7 +193,9 @@ def run(
     all_blocks = source.blocks(frames * enhancer.hop)
     with (
         sink,
-        Behind(sink.write) if threads > 1 else _AtOnce(sink.write) as writer,
+        Behind(sink.write, isinstance(sink, PipeSink))
+        if threads > 1
+        else _AtOnce(sink.write) as writer,
         ahead(all_blocks) if threads > 1 else nullcontext(all_blocks) as blocks,
     ):
         try:

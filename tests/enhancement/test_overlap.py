@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +14,12 @@ import pytest
 import soundfile
 
 from gtcrn_cli import Enhancer, Settings, UserError, denoise
+from gtcrn_cli.audio.formats import RawFormat
+from gtcrn_cli.audio.opening import Output, open_sink
+from gtcrn_cli.audio.pipe import PipeSource
 from gtcrn_cli.enhancement.engines import Engine, load_engine
 from gtcrn_cli.enhancement.overlap import WAITING, Behind, ahead
+from gtcrn_cli.enhancement.pipeline import run
 from gtcrn_cli.errors import ReadError
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.signals import Samples
@@ -89,6 +96,88 @@ def test_after_an_error_nothing_more_is_written():
         writer.drain()
         raise KeyError
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("waiting", [0, 1, WAITING])
+def test_after_an_error_nobody_waits_for_a_write_that_has_stalled(waiting: int):
+    goes_on, written = threading.Event(), []
+
+    def stall(block: Samples) -> None:
+        written.append(block)
+        goes_on.wait()
+
+    with pytest.raises(KeyError), Behind(stall, may_stall=True) as writer:
+        for block in blocks(1 + waiting):
+            writer.put(block)
+        raise KeyError
+    goes_on.set()
+    writer._thread.join(10)
+    assert not writer._thread.is_alive()
+    assert len(written) <= 1
+
+
+@pytest.mark.parametrize("waiting", [0, 1, WAITING])
+def test_after_an_error_a_file_is_not_closed_in_the_middle_of_a_write(waiting: int):
+    begun, written = threading.Event(), []
+
+    def write(block: Samples) -> None:
+        begun.set()
+        time.sleep(0.1)
+        written.append(block)
+
+    with pytest.raises(KeyError), Behind(write) as writer:
+        for block in blocks(1 + waiting):
+            writer.put(block)
+        begun.wait()
+        raise KeyError
+    assert not writer._thread.is_alive()
+    assert len(written) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer sends signals here")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("at_once", [256, 100_000])
+def test_a_signal_ends_it_though_nobody_reads_the_output(
+    threads: int, at_once: int, engine: Engine, tmp_path: Path
+):
+    """A microphone hands over a little at a time, a file much."""
+    raw = RawFormat("PCM_16", "LITTLE", 16_000, 1)
+    (tmp_path / "in").write_bytes(bytes(2_000_000))
+    read_end, write_end = os.pipe()
+    stdout = os.dup(1)
+
+    class Slowly:
+        def __init__(self, file) -> None:
+            self.file = file
+
+        def read(self, size: int) -> bytes:
+            return self.file.read(min(size, at_once))
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with (tmp_path / "in").open("rb", 0) as file, pytest.raises(KeyError):
+            source = PipeSource(Slowly(file), raw)
+            os.dup2(write_end, 1)
+            sink = open_sink("-", source, Output())
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            run(source, Enhancer(engine, 16_000), sink, threads=threads)
+        begun = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 5)  # ends what waits for ever
+        del sink
+        assert time.monotonic() - begun < 4
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        os.close(read_end)
+        for thread in threading.enumerate():
+            if thread.name == "gtcrn-write":
+                thread.join(10)
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(write_end)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
