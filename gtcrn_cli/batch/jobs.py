@@ -26,7 +26,7 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     wait,
 )
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -40,7 +40,8 @@ from ..errors import UserError
 from ..memory import keep_freed_memory
 from ..native import machine_code
 from ..network.checkpoint import Checkpoint
-from .storage import delivered, fetched
+from .outputs import is_same_sound, is_sound
+from .storage import Found, delivered, fetched, look_up
 
 GRACE_S = 2  # for a worker that is told to stop
 TOGETHER_S = 120.0  # of sound to hand over at once, in short files: each time costs milliseconds
@@ -71,7 +72,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to enhance: locations as `storage` knows them, and how."""
+    """One file to enhance: locations as `storage` knows them, and how.
+
+    Where its output is not to replace what is at the target, this may still be what a worker had
+    made before it was lost: see `_enhance`.
+    """
 
     source: str
     target: str
@@ -138,17 +143,46 @@ def _outcome(job: Job) -> Outcome:
 
 
 def _enhance(job: Job) -> Outcome:
+    output = job.output
+    if not output.overwrite and isinstance(look_up(job.target), Found):
+        if is_sound(job.target):
+            return _compare(job)
+        output = replace(output, overwrite=True)  # a power cut has left it
     with fetched(job.source) as noisy, delivered(job.target) as enhanced:
-        try:
-            summary = denoise(
-                str(noisy), str(enhanced), _engines[job.model], job.settings, job.output
-            )
-        except UserError as error:
-            message = str(error).replace(str(noisy), job.source)
-            message = message.replace(str(enhanced.parent), job.target.rpartition("/")[0])
-            raise UserError(message) from None
+        summary = _denoise(job, noisy, enhanced, output)
         size = enhanced.stat().st_size
-    return Outcome(job, summary=summary.to_dict(), output_size=size)
+    return Outcome(job, summary=summary, output_size=size)
+
+
+def _compare(job: Job) -> Outcome:
+    """Do a job whose target is there, though nothing says by whom. What a worker had made before it
+    or its batch was killed is what comes out now; anything else is somebody's, and stays.
+    """
+    output = replace(job.output, allow_truncated=True)  # no part is to be kept of what is made here
+    with (
+        fetched(job.source) as noisy,
+        fetched(job.target) as there,
+        tempfile.TemporaryDirectory(prefix="gtcrn-") as folder,
+    ):
+        made = Path(folder, there.name)
+        summary = _denoise(job, noisy, made, output)
+        if not is_same_sound(made, there):
+            raise UserError(
+                f"{job.target} exists, and is not what a batch made: add --overwrite to replace it"
+            )
+        size = there.stat().st_size
+    return Outcome(job, summary=summary, output_size=size)
+
+
+def _denoise(job: Job, noisy: Path, enhanced: Path, output: Output) -> dict[str, Any]:
+    """Enhance one file of this machine into another; a summary as plain data."""
+    try:
+        engine = _engines[job.model]
+        return denoise(str(noisy), str(enhanced), engine, job.settings, output).to_dict()
+    except UserError as error:
+        message = str(error).replace(str(noisy), job.source)
+        message = message.replace(str(enhanced.parent), job.target.rpartition("/")[0])
+        raise UserError(message) from None
 
 
 class Workers(Protocol):

@@ -5,9 +5,10 @@ cut can do to such a file, the worst is a torn last line, which is recognised an
 database would bring its own locks and side files, which network folders are known to break.
 
 Two kinds of lines: before any work starts, the targets that the run is going to write are claimed
-and the claim forced to disk; so whatever is found there later is ours to write again. When a file
-is done, a line says from what and how it was made. Those are forced to disk once a second: a power
-cut costs doing the last second again.
+and the claim forced to disk; so what is found there later may be ours, also where the run was
+killed: whether it is shows when it is made again. When a file is done, a line says from what and
+how it was made. Those are forced to disk once a second: a power cut costs doing the last second
+again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..errors import UserError
 
 FILE_NAME = ".gtcrn-batch.jsonl"
 SYNC_EVERY_S = 1.0
+SIGN = b'{"target": "'  # how every line begins, as `json` and the order of the fields have it
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Manifest:
     Raises
     ------
     UserError
-        Another batch is at work there, or the file cannot be read or written.
+        Another batch is at work there, the file is something else than a manifest, or it cannot be
+        read or written.
     """
 
     def __init__(self, path: Path, look_only: bool = False) -> None:
@@ -101,9 +104,10 @@ class Manifest:
         try:
             if not look_only:
                 self._lock()
+            begun = self._begun()
             whole = self._read()
             if not whole and not look_only:
-                self._write(b"\n")
+                self._write(SIGN[len(begun) :] + b"\n")
         except BaseException:
             self._file.close()
             raise
@@ -136,6 +140,16 @@ class Manifest:
                 self._sync()
         finally:
             self._file.close()
+
+    def _begun(self) -> bytes:
+        """How the file begins; refused where that is no manifest, to which nothing may be added."""
+        self._file.seek(0)
+        begun = self._file.read(len(SIGN))
+        if not SIGN.startswith(begun):  # less of it, where even the first line is torn
+            raise UserError(
+                f"{self.path} exists and is no manifest of a batch: give --manifest another name"
+            )
+        return begun
 
     def _read(self) -> bool:
         """Take in what is there; whether its last line is whole."""

@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,7 @@ from ..enhancement.enhancer import Settings
 from ..errors import UserError
 from ..paths import PARTIAL, partial_stem
 from .manifest import Manifest, Record
+from .outputs import is_sound
 from .storage import Found, Skipped, absolute, is_folder, is_url, join, list_files, look_up, remove
 
 SOUND_EXTENSIONS = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)
@@ -36,16 +37,17 @@ CODED = {".aac", ".amr", ".m4a", ".m4b", ".mka", ".mp2", ".mp3", ".oga", ".ogg",
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files of a folder.
+    """Which files of a folder or list.
 
     Attributes
     ----------
     include, exclude
         Globs, whatever the case: without ``/`` they are held against the name of a file (and
-        `exclude` also of every folder), with ``/`` against its path from the root; ``*`` goes
-        across ``/``. With `include`, files need not have the name of a sound file.
+        `exclude` also of every folder), with ``/`` against its path from the root, or as a list
+        has it; ``*`` goes across ``/``. One that ends in ``/`` means a folder and all below it.
+        With `include`, files need not have the name of a sound file.
     hidden
-        Also what begins with a dot.
+        Also what begins with a dot; a list means what it names.
     """
 
     include: tuple[str, ...] = ()
@@ -61,13 +63,31 @@ class Selection:
         wanted = not self.include or _matches(path, self.include)
         return wanted and self._visible(path) and not _matches(path, self.exclude)
 
+    def takes_listed(self, location: str) -> bool:
+        """Whether a file that a list names is meant."""
+        path = location.partition("://")[2]
+        if not is_url(location):
+            path = Path(os.path.normpath(location)).as_posix()
+        folders = [str(folder) for folder in PurePosixPath(path).parents if folder.name != ".."]
+        excluded = any(_matches(place, self.exclude) for place in (path, *folders[:-1]))
+        return not excluded and (not self.include or _matches(path, self.include))
+
     def _visible(self, path: str) -> bool:
         return self.hidden or not path.rpartition("/")[2].startswith(".")
 
 
 def _matches(path: str, globs: Iterable[str]) -> bool:
     name = path.rpartition("/")[2]
-    return any(_pattern(glob).match(path if "/" in glob else name) for glob in globs)
+    return any(
+        _pattern(one).match(path if "/" in one else name) for glob in globs for one in _plain(glob)
+    )
+
+
+@lru_cache
+def _plain(glob: str) -> tuple[str, ...]:
+    """A glob; where it ends in ``/``, as shells complete it, those of the folder and its files."""
+    folder = glob.rstrip("/")
+    return (glob,) if folder == glob else (folder, f"{folder}/*", f"*/{folder}/*")
 
 
 @lru_cache
@@ -87,7 +107,7 @@ class Order:
     output
         The folder that the enhanced files go to, in the same tree.
     selection
-        Which files of the folder.
+        Which files of them.
     suffix
         Goes at the end of every output's name, before its ending.
     format
@@ -127,12 +147,26 @@ class Order:
 
 @dataclass(frozen=True)
 class Item:
-    """One file of a batch: where from, and to which path below the output."""
+    """One file of a batch.
+
+    Attributes
+    ----------
+    source, target
+        Where from, and to which path below the output.
+    size, stamp
+        Of the input.
+    overwrite
+        Whether what is at the target may be replaced: it is what a batch made, or the user says so.
+    why
+        What the user is to be told of it, if it is done.
+    """
 
     source: str
     target: str
     size: int
     stamp: str
+    overwrite: bool = False
+    why: str | None = None
 
     @property
     def expected_s(self) -> float:
@@ -152,6 +186,8 @@ class BatchPlan:
         To be enhanced, the largest first.
     unchanged
         Done by an earlier run, from the same input with the same options.
+    edited
+        Done, too; but somebody has changed the outputs since, which are left as they are.
     passed
         No sound files, or ones that something is wrong with.
     options
@@ -160,6 +196,7 @@ class BatchPlan:
 
     todo: list[Item]
     unchanged: list[Record]
+    edited: list[Record]
     passed: list[Skipped]
     options: str
 
@@ -180,38 +217,55 @@ def make_plan(order: Order, model_digest: str, manifest: Manifest) -> BatchPlan:
     existing = _existing(order.output, manifest)
     inputs_inside = _path_inside(order.source, order.output)
     sources = {item.source: item.target for item in items}
-    todo, unchanged = [], []
+    todo: list[Item] = []
+    unchanged: list[Record] = []
+    edited: list[Record] = []
 
     for item in items:
         record = manifest.records.get(item.target)
         maker = manifest.claims.get(item.target)  # the input of what a batch wrote there
         makes_way = maker in sources and sources[maker] != item.target  # that gets another name now
+        target = join(order.output, item.target)
+        size = existing.get(item.target)
+        done = order.skip_existing and _is_of(record, item, options)
         if inputs_inside is not None and f"{item.target}/".startswith(f"{inputs_inside}/"):
             passed.append(Skipped(item.source, "would be written into the input folder", True))
-        elif record and order.skip_existing and _is_done(record, item, options, existing):
+        elif record and done and record.output_size == size:
             unchanged.append(record)
-        elif item.target in existing and not (order.overwrite or maker == item.source or makes_way):
-            reason = f"{join(order.output, item.target)} exists, and no batch made it: "
-            passed.append(Skipped(item.source, reason + "add --overwrite to replace it", True))
+        elif order.overwrite or size is None:
+            todo.append(replace(item, overwrite=order.overwrite))
+        elif not (maker == item.source or makes_way):
+            reason = f"{target} exists, and no batch made it: add --overwrite to replace it"
+            passed.append(Skipped(item.source, reason, True))
+        elif record is None:  # a killed run may have made it, or somebody else: who does it sees
+            todo.append(item)
+        elif record.output_size == size:
+            todo.append(replace(item, overwrite=True))
+        elif not is_sound(target):
+            why = "what was there was damaged, and is made anew"
+            todo.append(replace(item, overwrite=True, why=why))
+        elif done:
+            edited.append(record)
         else:
             todo.append(item)
     todo.sort(key=lambda item: (-item.expected_s, item.target))
-    return BatchPlan(todo, unchanged, passed, options)
+    return BatchPlan(todo, unchanged, edited, passed, options)
 
 
-def _is_done(record: Record, item: Item, options: str, existing: dict[str, int]) -> bool:
-    """Whether input, options and output are still those of the record."""
-    return (record.size, record.stamp, record.options) == (
+def _is_of(record: Record | None, item: Item, options: str) -> bool:
+    """Whether input and options are still those of the record."""
+    return record is not None and (record.size, record.stamp, record.options) == (
         item.size,
         item.stamp,
         options,
-    ) and record.output_size == existing.get(item.target)
+    )
 
 
 def _find(order: Order) -> tuple[list[Found], list[Skipped]]:
     """What is meant: paths from the source folder, or as they are in a list."""
     if isinstance(order.source, tuple):
-        listed = [look_up(location) for location in dict.fromkeys(order.source)]
+        meant = filter(order.selection.takes_listed, dict.fromkeys(order.source))
+        listed = [look_up(location) for location in meant]
         return (
             [file for file in listed if isinstance(file, Found)],
             [file for file in listed if isinstance(file, Skipped)],

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -45,7 +45,7 @@ class Entry:
         ``done`` in this run; ``unchanged`` since an earlier one; ``failed``; or ``skipped``, as
         it is no sound file.
     reason
-        Why it failed or was skipped.
+        Why it failed or was skipped; what was odd about an output that was there.
     trace
         Where a failure that should not be happened, for a bug report.
     summary
@@ -145,7 +145,7 @@ def run_batch(
             for item, outcome in _outcomes(plan, order, hire(model), progress, fail_fast):
                 if outcome.error is None:
                     manifest.add(_record(item, outcome, plan.options))
-                result.entries.append(_entry(outcome))
+                result.entries.append(_entry(item, outcome))
                 tell(result.entries[-1])
     result.elapsed_s = time.perf_counter() - start
     return result
@@ -177,6 +177,17 @@ def entries_of(plan: BatchPlan, order: Order) -> list[Entry]:
         Entry(record.source, join(order.output, record.target), "unchanged", summary=record.summary)
         for record in plan.unchanged
     ]
+    edited = "it has been changed since it was made, and is left so: --overwrite makes it anew"
+    unchanged += [
+        Entry(
+            record.source,
+            join(order.output, record.target),
+            "unchanged",
+            edited,
+            summary=record.summary,
+        )
+        for record in plan.edited
+    ]
     return unchanged + [
         Entry(file.path, None, "failed" if file.trouble else "skipped", file.reason)
         for file in plan.passed
@@ -191,12 +202,18 @@ def _outcomes(
     output = Output(
         _format_name(order.format),
         order.subtype,
-        overwrite=True,
         allow_truncated=order.allow_truncated,
         bit_rate=order.bit_rate,
     )
     jobs = (
-        Job(item.source, target, workers.model.key, order.settings, output, item.expected_s)
+        Job(
+            item.source,
+            target,
+            workers.model.key,
+            order.settings,
+            replace(output, overwrite=item.overwrite),
+            item.expected_s,
+        )
         for target, item in items.items()
     )
     hours = _Hours(plan.todo)
@@ -271,8 +288,8 @@ def _record(item: Item, outcome: Outcome, options: str) -> Record:
     )
 
 
-def _entry(outcome: Outcome) -> Entry:
+def _entry(item: Item, outcome: Outcome) -> Entry:
     job = outcome.job
     if outcome.error is not None:
         return Entry(job.source, None, "failed", outcome.error, outcome.trace)
-    return Entry(job.source, job.target, "done", summary=outcome.summary)
+    return Entry(job.source, job.target, "done", item.why, summary=outcome.summary)

@@ -178,6 +178,15 @@ def batch(
     settings = settings_of(strength, atten_limit, high_band, channels, preset)
     if cluster is not None and job_count is not None:
         raise typer.BadParameter("--jobs is for this machine: the cluster has its own number")
+    if dry_run and (as_json or report):
+        option = "--json" if as_json else "--report"
+        raise typer.BadParameter(
+            f"--dry-run does nothing that {option} could tell of: leave it out"
+        )
+    if hidden and source == "-":
+        raise typer.BadParameter("--hidden is for folders: a list means all that it names")
+    if manifest is not None and manifest in (report or []):
+        raise typer.BadParameter("--manifest and --report cannot be the same file")
 
     from ..batch.jobs import LocalWorkers, Workers
     from ..batch.jobs import Model as JobModel
@@ -210,7 +219,7 @@ def batch(
     if dry_run:
         plan = preview(order, network, manifest)
         _print_plan(plan, output)
-        if not (allow_empty or plan.todo or plan.unchanged):
+        if not (allow_empty or plan.todo or plan.unchanged or plan.edited):
             raise UserError(_nothing(source, include, exclude))
         return
 
@@ -272,14 +281,21 @@ def _print_plan(plan: BatchPlan, output: str) -> None:
     from ..batch.storage import absolute, join
 
     for item in plan.todo:
-        typer.echo(f"{item.source}\t{join(absolute(output), item.target)}")
+        target = join(absolute(output), item.target)
+        typer.echo(f"{item.source}\t{target}")
+        if item.why:
+            typer.echo(f"gtcrn: {target}: {item.why}", err=True)
+    for record in plan.edited:
+        target = join(absolute(output), record.target)
+        typer.echo(f"gtcrn: {target}: has been changed since it was made: left as it is", err=True)
     for file in plan.passed:
         typer.echo(
             f"gtcrn: {'wrong' if file.trouble else 'skip'}: {file.path}: {file.reason}", err=True
         )
     hours = in_words(sum(item.expected_s for item in plan.todo))
     typer.echo(
-        f"gtcrn: {len(plan.todo)} to enhance (some {hours}), {len(plan.unchanged)} unchanged",
+        f"gtcrn: {len(plan.todo)} to enhance (some {hours}), "
+        f"{len(plan.unchanged) + len(plan.edited)} unchanged",
         err=True,
     )
 
@@ -297,6 +313,9 @@ def _say(result: BatchResult, quiet: bool) -> None:
         facts += [f"{failed} failed"] if failed else []
         facts += [f"{count} skipped: {why}" for why, count in result.skipped.most_common()]
         typer.echo(f"gtcrn: {'; '.join(facts)}", err=True)
+        for entry in result.entries:
+            if entry.reason and entry.status in ("done", "unchanged"):
+                typer.echo(f"gtcrn: {entry.output}: {entry.reason}", err=True)
     for entry in result.failures[:FAILURES_SHOWN]:
         reason = entry.reason or ""
         place = "" if entry.input in reason else f"{entry.input}: "

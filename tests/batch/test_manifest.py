@@ -100,3 +100,24 @@ def test_no_place_for_it_is_one_line(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the manifest"):
         Manifest(tmp_path / "file" / "m")
+
+
+@pytest.mark.parametrize("look_only", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a.wav\nb.wav\n",
+        b"RIFF\x24\x00\x00\x00WAVEfmt ",
+        b'{\n  "target": "a.wav"\n}\n',
+        b'{"input": "a.wav"}\n{"target": "a.wav", "source": "b"}\n',
+        b"\n",
+        b"{}",
+    ],
+)
+def test_nothing_is_added_to_a_file_that_is_no_manifest(
+    tmp_path: Path, content: bytes, look_only: bool
+):
+    (tmp_path / "mine").write_bytes(content)
+    with pytest.raises(UserError, match=r"mine exists and is no manifest"):
+        Manifest(tmp_path / "mine", look_only=look_only)
+    assert (tmp_path / "mine").read_bytes() == content

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +66,9 @@ def test_what_is_no_sound_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (Selection(include=("b/*",)), {"b/c.wav", "b/d.flac", "b/e.unknown"}),
         (Selection(exclude=("b",)), {"a.wav"}),
         (Selection(exclude=("*/d.*",)), {"a.wav", "b/c.wav"}),
+        (Selection(exclude=("b/",)), {"a.wav"}),
+        (Selection(exclude=("c.wav/",)), {"a.wav", "b/d.flac"}),
+        (Selection(include=("b/",)), {"b/c.wav", "b/d.flac", "b/e.unknown"}),
         (Selection(include=("*.wav",), exclude=("c.*",)), {"a.wav"}),
         (Selection(hidden=True), {"a.wav", "b/c.wav", "b/d.flac", ".f/g.wav", ".h.wav"}),
     ],
@@ -74,6 +79,31 @@ def test_selection(tmp_path: Path, selection: Selection, expected: set[str]):
     )
     result = planned(source, tmp_path / "out", selection=selection)
     assert set(targets(result).values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(), {"a.wav", "b/c.wav", "b/d.odd", ".h.wav", "ROOT/e.wav"}),
+        (Selection(include=("*.wav",)), {"a.wav", "b/c.wav", ".h.wav", "ROOT/e.wav"}),
+        (Selection(include=("*.WAV",), exclude=("c.*",)), {"a.wav", ".h.wav", "ROOT/e.wav"}),
+        (Selection(include=("b/*",)), {"b/c.wav", "b/d.odd"}),
+        (Selection(exclude=("b",)), {"a.wav", ".h.wav", "ROOT/e.wav"}),
+        (Selection(exclude=("b/",)), {"a.wav", ".h.wav", "ROOT/e.wav"}),
+        (Selection(exclude=(".*",)), {"a.wav", "b/c.wav", "b/d.odd", "ROOT/e.wav"}),
+        (Selection(exclude=("*/e.wav", "b/c*")), {"a.wav", "b/d.odd", ".h.wav"}),
+    ],
+)
+def test_a_selection_holds_for_a_list_too(
+    tmp_path: Path, selection: Selection, expected: set[str], monkeypatch: pytest.MonkeyPatch
+):
+    touch(tmp_path, "in/a.wav", "in/b/c.wav", "in/b/d.odd", "in/.h.wav", "e.wav")
+    monkeypatch.chdir(tmp_path / "in")
+    listed = ("./a.wav", "b/c.wav", "b//d.odd", ".h.wav", str(tmp_path / "e.wav"))
+    result = planned(listed, tmp_path / "out", selection=selection)
+    found = {item.target.replace(str(tmp_path)[1:], "ROOT") for item in result.todo}
+    assert found == expected
+    assert result.passed == []
 
 
 def test_no_two_files_go_to_the_same_place(tmp_path: Path):
@@ -154,10 +184,42 @@ def test_what_is_done_is_left_and_what_changed_is_not(tmp_path: Path):
     assert [record.target for record in second.unchanged] == ["a.wav"]
     assert {item.target for item in second.todo} == {"b.wav", "c.wav", "d.wav"}
     assert second.passed == []  # d.wav was claimed, so it may be written again
+    replaces = {item.target: item.overwrite for item in second.todo}
+    assert replaces == {"b.wav": True, "c.wav": False, "d.wav": False}
+    assert not any(item.why for item in second.todo)
     (output / "a.wav").write_bytes(b"of another size")
-    assert planned(source, output).unchanged == []
+    damaged = planned(source, output)
+    assert damaged.unchanged == damaged.edited == []
+    (again,) = (item for item in damaged.todo if item.target == "a.wav")
+    assert again.overwrite and "damaged" in str(again.why)
     assert len(planned(source, output, subtype="FLOAT").todo) == 4
     assert len(planned(source, output, skip_existing=False).todo) == 4
+
+
+def test_an_output_that_somebody_has_edited_is_not_replaced(tmp_path: Path):
+    source, output = touch(tmp_path / "in", "a.wav", "b.wav"), tmp_path / "out"
+    first = planned(source, output)
+    with Manifest(output / ".manifest") as manifest:
+        manifest.claim((item.target, item.source) for item in first.todo)
+        for name in ("a.wav", "b.wav"):
+            manifest.add(record(first, name))
+    touch(output, "b.wav")
+    soundfile.write(output / "a.wav", np.zeros(1000), 16_000)
+    for options in ({}, {"format": None}):
+        plan_ = planned(source, output, **options)
+        assert [record.target for record in plan_.edited] == ["a.wav"]
+        assert [record.target for record in plan_.unchanged] == ["b.wav"]
+        assert plan_.todo == plan_.passed == []
+    for options in ({"subtype": "FLOAT"}, {"skip_existing": False}):
+        replaces = {i.target: i.overwrite for i in planned(source, output, **options).todo}
+        assert replaces == {"a.wav": False, "b.wav": True}
+    (item,) = planned(source, output, overwrite=True).todo
+    assert item.target == "a.wav" and item.overwrite
+    data = (output / "a.wav").read_bytes()
+    for broken in (b"", data[:50], data[:1500], b"x" * len(data)):
+        (output / "a.wav").write_bytes(broken)
+        (item,) = planned(source, output).todo
+        assert item.overwrite and "damaged" in str(item.why)
 
 
 def test_what_no_batch_made_is_not_replaced(tmp_path: Path):

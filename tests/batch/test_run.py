@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from support.batches import killing_who_reads, sparse_recording
 from support.places import PROJECT
 from support.waiting import wait_for
 
-from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Workers
-from gtcrn_cli.batch.manifest import FILE_NAME
+from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Outcome, Workers, prepare, process
+from gtcrn_cli.batch.manifest import FILE_NAME, Manifest
 from gtcrn_cli.batch.plan import Order
 from gtcrn_cli.batch.run import BatchResult, run_batch
 from gtcrn_cli.enhancement.enhancer import Settings
+from gtcrn_cli.enhancement.pipeline import denoise
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.paths import PARTIAL
@@ -37,6 +39,28 @@ COMMAND = [sys.executable, "-m", "gtcrn_cli", "batch"]
 
 def two_workers(model: Model) -> Workers:
     return LocalWorkers(model, 2)
+
+
+class InThisProcess(Workers):
+    """One worker, without a process of its own."""
+
+    lost = ()
+    count = 1
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        prepare(model)
+
+    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
+        future: Future[list[Outcome]] = Future()
+        future.set_result(process(jobs))
+        return future
+
+    def renew(self) -> None:
+        raise AssertionError("it cannot be lost")
+
+    def close(self, at_once: bool) -> None:
+        pass
 
 
 def nobody(model: Model) -> Workers:
@@ -157,10 +181,107 @@ def test_names_that_are_no_text(model: Model, noisy, tmp_path: Path):
         pytest.skip("this file system takes only names that are text")
     soundfile.write(tmp_path / "a.wav", noisy[:1600], 16_000)
     (tmp_path / "a.wav").replace(tmp_path / "in" / name)
+    planned = subprocess.run(
+        [*COMMAND, tmp_path / "in", tmp_path / "out", "--dry-run"], capture_output=True
+    )
+    assert planned.stdout == os.fsencode(f"{tmp_path / 'in' / name}\t{tmp_path / 'out' / name}\n")
     done = gtcrn_batch(tmp_path / "in", tmp_path / "out", "--report", tmp_path / "r.csv")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / name).exists()
     assert "caf" in (tmp_path / "r.csv").read_text()
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "opus"])
+def test_what_a_user_puts_at_a_claimed_place_stays(
+    ending: str, model: Model, noisy: np.ndarray, tmp_path: Path
+):
+    """A batch claims its targets before it makes them, and may fail, or be killed."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    soundfile.write(source / "a.wav", noisy[:8000], 16_000)
+    target = out / f"a.{ending}"
+    order = Order(str(source), str(out), format=ending)
+    with Manifest(out / FILE_NAME) as manifest:
+        manifest.claim([(target.name, str(source / "a.wav"))])
+
+    mine = denoise_to(target, source / "a.wav", Settings(strength=0.5))
+    refused = run_batch(order, model, InThisProcess)
+    assert [entry.status for entry in refused.entries] == ["failed"]
+    assert f"{target} exists, and is not what a batch made" in str(refused.failures[0].reason)
+    assert target.read_bytes() == mine
+
+    target.unlink()
+    made_and_killed = denoise_to(target, source / "a.wav", Settings())
+    assert run_batch(order, model, InThisProcess).count("done") == 1
+    assert target.read_bytes() == made_and_killed
+    assert run_batch(order, model, nobody).count("unchanged") == 1
+
+
+def denoise_to(target: Path, source: Path, settings: Settings) -> bytes:
+    denoise(str(source), str(target), settings=settings)
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 3000, b"RIFF"])
+def test_what_a_power_cut_has_left_is_made_anew(
+    left: bytes, model: Model, noisy: np.ndarray, tmp_path: Path
+):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    soundfile.write(source / "a.wav", noisy[:8000], 16_000)
+    with Manifest(out / FILE_NAME) as manifest:
+        manifest.claim([("a.wav", str(source / "a.wav"))])
+    (out / "a.wav").write_bytes(left)
+    assert run_batch(Order(str(source), str(out)), model, InThisProcess).count("done") == 1
+    assert soundfile.info(out / "a.wav").frames == 8000
+
+
+def test_a_file_that_comes_up_during_the_run_is_not_replaced(
+    model: Model, noisy: np.ndarray, tmp_path: Path
+):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in "ab":
+        soundfile.write(source / f"{name}.wav", noisy[:8000], 16_000)
+    mine = noisy[:999]
+
+    def put(*now: float) -> None:
+        if not (out / "b.wav").exists():
+            soundfile.write(out / "b.wav", mine, 16_000)
+
+    result = run_batch(Order(str(source), str(out)), model, InThisProcess, progress=put)
+    assert statuses(result) == {"a.wav": "done", "b.wav": "failed"}
+    assert soundfile.info(out / "b.wav").frames == 999
+
+
+def test_what_somebody_edited_is_left_and_what_was_damaged_is_made_again(
+    model: Model, noisy: np.ndarray, tmp_path: Path, monkeypatch, capsys
+):
+    from gtcrn_cli.batch import jobs
+    from gtcrn_cli.cli import main
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("edited", "damaged", "whole"):
+        soundfile.write(source / f"{name}.wav", noisy[:8000], 16_000)
+    monkeypatch.setattr(jobs, "LocalWorkers", lambda model, count: InThisProcess(model))
+    monkeypatch.setattr(sys, "argv", ["gtcrn", "batch", str(source), str(out)])
+    whole = run_batch(Order(str(source), str(out)), model, InThisProcess)
+    assert whole.count("done") == 3
+    soundfile.write(out / "edited.wav", noisy[:4000], 16_000)
+    damaged = (out / "damaged.wav").read_bytes()
+    (out / "damaged.wav").write_bytes(damaged[:9000])
+    for edited in (noisy[:4000], noisy[:9000]):
+        soundfile.write(out / "edited.wav", edited, 16_000)
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 0
+        assert soundfile.info(out / "edited.wav").frames == len(edited)
+        assert (out / "damaged.wav").read_bytes() == damaged
+    said = capsys.readouterr().err
+    assert said.count(f"gtcrn: {out / 'edited.wav'}: it has been changed since it was made") == 2
+    assert said.count(f"gtcrn: {out / 'damaged.wav'}: what was there was damaged") == 1
+    assert "1 enhanced" in said and "2 unchanged" in said and "3 unchanged" in said
 
 
 @pytest.mark.slow
@@ -230,6 +351,13 @@ def test_a_list_on_stdin(source: Path, tmp_path: Path):
         (["in", "out", "--report", "no/report.csv"], 1, "does not exist"),
         (["in", "out", "--engine", "steam"], 1, "no engine"),
         (["in", "out", "--model", "nobody"], 1, "no model"),
+        (["in", "out", "--manifest", "in/one.wav"], 1, "is no manifest"),
+        (["in", "out", "--manifest", "in/notes.txt", "--dry-run"], 1, "is no manifest"),
+        (["in", "out", "--manifest", "r.json", "--report", "r.json"], 2, "same file"),
+        (["in", "out", "--dry-run", "--json"], 2, "leave it out"),
+        (["in", "out", "--dry-run", "--report", "r.json"], 2, "leave it out"),
+        (["-", "out", "--hidden"], 2, "--hidden is for folders"),
+        (["in", "out", "--atten-limit", "nan"], 2, "--atten-limit"),
         (["in", "out", "--jobs", "0"], 2, "--jobs"),
         (["in", "out", "--jobs", "2", "--cluster", "tcp://127.0.0.1:1"], 2, "--jobs"),
     ],
@@ -240,6 +368,7 @@ def test_bad_arguments_are_said_before_any_work(
     from gtcrn_cli.cli import main
 
     monkeypatch.chdir(tmp_path)
+    before = digests(source)
     monkeypatch.setattr(sys, "argv", ["gtcrn", "batch", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
@@ -249,6 +378,7 @@ def test_bad_arguments_are_said_before_any_work(
     if code == 1:
         assert err.count("\n") == 1
     assert not digests(tmp_path / "out")
+    assert digests(source) == before
 
 
 @pytest.mark.slow
