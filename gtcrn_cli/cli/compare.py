@@ -25,6 +25,7 @@ from .options import (
     Strength,
     engine_of,
     refuse_enhancing_options,
+    refuse_options,
     settings_of,
 )
 
@@ -134,6 +135,10 @@ def compare(
 
     png = png or (output is not None and output.suffix.lower() == ".png")
     target = output or Path(f"{noisy.stem}.compare.{'png' if png else 'html'}")
+    if png:
+        refuse_options(context, ("sound",), "is for pages: a picture has no sound in it")
+        if target.suffix.lower() != ".png":
+            raise UserError(f"{target}: a picture is a .png: leave out --png, or give that ending")
     for path in (noisy, *(enhanced or ()), *([clean] if clean else [])):
         require_distinct(path, target)
     if target.suffix.lower() not in (".html", ".htm", ".png"):

@@ -9,6 +9,7 @@ silent as with any filter. A bug keeps its traceback.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import logging
@@ -22,6 +23,7 @@ from typing import NoReturn
 
 from ..errors import UserError
 
+NAMES = "gtcrn-names"  # how stdout takes the names of files: see `_names`
 STREAMS = ("stdin", "stdout", "stderr")
 SIGPIPE = 13  # Windows knows no such signal
 
@@ -29,6 +31,7 @@ SIGPIPE = 13  # Windows knows no such signal
 CONDITIONS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EISDIR),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE),  # taken away during the work
 )
 
 
@@ -100,9 +103,20 @@ def _outcome(command: Callable[[], object], closed: list[str]) -> tuple[int, str
             return 1, f"{' and '.join(closed)} {'is' if len(closed) == 1 else 'are'} closed"
         if error.errno not in CONDITIONS:
             raise
+        if error.errno == errno.ENOENT and not _has_temporary_folder():
+            return 1, f"{error.strerror}: set TMPDIR to a folder with room"
         place = f"{error.filename}: " if error.filename else ""
         return 1, f"{place}{error.strerror}"
     return 0, None
+
+
+def _has_temporary_folder() -> bool:
+    import tempfile  # which takes its time, and few commands need it
+
+    try:
+        return bool(tempfile.gettempdir())
+    except FileNotFoundError:
+        return False
 
 
 def _open_streams() -> list[str]:
@@ -123,6 +137,9 @@ def _open_streams() -> list[str]:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    codecs.register_error(NAMES, _names)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=NAMES)
     if sys.stderr is sys.__stderr__:
         raw = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115
         encoding = sys.stderr.encoding if sys.stderr else "utf-8"
@@ -130,6 +147,18 @@ def _open_streams() -> list[str]:
             io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=True
         )
     return [name for name in closed if name != "stderr"]
+
+
+def _names(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What is no text in the name of a file goes out as the bytes that it is; what the encoding of
+    a terminal or pipe does not have, with a backslash.
+    """
+    assert isinstance(error, UnicodeEncodeError)
+    one = UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, "")
+    try:
+        return codecs.lookup_error("surrogateescape")(one)
+    except UnicodeEncodeError:
+        return codecs.backslashreplace_errors(one)
 
 
 def _leave_stdout() -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Device, EngineName, InputDevice, Model, OutputDevice, engine_of
+from .options import (
+    Device,
+    EngineName,
+    InputDevice,
+    Model,
+    OutputDevice,
+    engine_of,
+    refuse_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +35,7 @@ class VirtualMic(str, Enum):
 
 
 def doctor(
+    context: typer.Context,
     loopback: Annotated[
         bool,
         typer.Option(
@@ -61,12 +70,18 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check what 'gtcrn live' needs: sound server or PortAudio, devices, speed and delay."""
+    others = {str(parameter.name) for parameter in context.command.params}
     if virtual_mic is not None:
+        refuse_options(context, others - {"virtual_mic"}, "does nothing beside --virtual-mic")
         _set_up(virtual_mic)
         return
     if precompile:
+        refuse_options(context, others - {"precompile"}, "does nothing beside --precompile")
         _precompile()
         return
+    if not loopback:
+        measured = ("low_latency", "input_device", "output_device", "rate")
+        refuse_options(context, measured, "is for --loopback")
     from ..live.devices import server_devices
     from ..live.doctor import examine, live_latency, round_trip
 

@@ -208,7 +208,10 @@ def _collect(
     as_text: Callable[[Sequence[TrialResult]], str],
     output: Path | None,
 ) -> Judged:
-    """Gather what comes, and write it at the end; on the way, what there is to a partial file."""
+    """Gather what comes, and write it at the end; on the way, what there is to a partial file.
+
+    Names that are no text are written with backslashes, as in reports.
+    """
     from ..evaluation.judging import TrialResult
     from ..paths import kept_partial_path, write_whole
 
@@ -220,10 +223,11 @@ def _collect(
     def write(target: Path | None) -> None:
         if not results:
             return
+        text = as_text(results).encode("utf-8", "backslashreplace")
         if target is None:
-            typer.echo(as_text(results), nl=False)
+            typer.echo(text.decode(), nl=False)
         else:
-            write_whole(target, as_text(results).encode())
+            write_whole(target, text)
 
     try:
         for outcome in outcomes:

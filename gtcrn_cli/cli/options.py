@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from ..enhancement.engines import Engine
     from ..enhancement.enhancer import Settings
 
@@ -202,9 +204,22 @@ def engine_of(model: str, engine: str, device: str) -> Engine:
 
 def refuse_enhancing_options(context: typer.Context, given: str) -> None:
     """With files that were enhanced before, the options of enhancing would do nothing."""
+    refuse_options(context, ENHANCING, f"is for enhancing, but {given} is given already")
+
+
+def refuse_options(context: typer.Context, names: Container[str], why: str) -> None:
+    """Refuse options that would do nothing, if they are on the command line.
+
+    Parameters
+    ----------
+    context
+        Of the command.
+    names
+        Of the parameters.
+    why
+        What follows the option in the message.
+    """
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in ENHANCING and source and source.name == "COMMANDLINE":
-            raise typer.BadParameter(
-                f"{parameter.opts[0]} is for enhancing, but {given} is given already"
-            )
+        if parameter.name in names and source and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{parameter.opts[0]} {why}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Model, Overwrite
+from .options import Model, Overwrite, refuse_options
 
 EXAMPLES = """
 \b
@@ -20,6 +20,7 @@ Examples:
 
 
 def plugin(
+    context: typer.Context,
     target: Annotated[
         Path | None,
         typer.Argument(metavar="[OUT.so]", help="The file to write.", show_default="gtcrn.so"),
@@ -54,6 +55,10 @@ def plugin(
         raise typer.BadParameter("choose one of --pipewire, --install and --remove")
     if target is not None and (install or remove):
         raise typer.BadParameter("--install and --remove know the file's place: leave out OUT.so")
+
+    if pipewire or remove:
+        mode = "--pipewire" if pipewire else "--remove"
+        refuse_options(context, ("model", "overwrite"), f"is for making a plugin, not for {mode}")
 
     from ..plugin import pipewire as places
 

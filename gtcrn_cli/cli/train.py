@@ -18,6 +18,7 @@ import typer
 
 from ..errors import MissingExtraError, UserError
 from ..paths import refuse_url
+from .options import refuse_options
 
 if TYPE_CHECKING:
     from ..network.config import GTCRNConfig
@@ -82,6 +83,7 @@ ValidateEvery = Annotated[int, typer.Option(min=1, metavar="N", help="Steps betw
 
 
 def train(
+    context: typer.Context,
     run: Run,
     speech: Speech,
     noise: Noise,
@@ -151,6 +153,10 @@ def train(
     RUN/model.safetensors is the averaged network of the last validation, for --model;
     RUN/log.csv has the losses. Ctrl-C loses nothing: the same command goes on.
     """
+    if write_validation is not None:
+        training = {str(parameter.name) for parameter in context.command.params}
+        training -= {"run", "speech", "noise", "rooms", "microphones", "write_validation"}
+        refuse_options(context, training, "is for training, but --write-validation does not train")
     require_torch()
     if write_validation is None:
         require_run(run, device)

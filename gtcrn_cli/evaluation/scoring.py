@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..enhancement.engines import load_engine
 from ..enhancement.enhancer import Settings
 from ..errors import MissingExtraError, UserError
 from ..markdown import table
@@ -148,9 +149,16 @@ def evaluate(
     With `align`, outputs of other tools are held against what they are about in time. With `asr`, a
     recogniser hears the trials that have a clean original. What goes wrong with one trial, even the
     end of its process, is that trial's `Failure`.
+
+    Raises
+    ------
+    UserError
+        The engine cannot run the model here.
     """
     from pebble import ProcessExpired, ProcessPool
 
+    if checkpoint is not None:
+        load_engine(checkpoint, engine)  # what cannot be loaded is told before any process starts
     # Spawned: a fork of a process with threads may hang.
     pool = ProcessPool(
         jobs,

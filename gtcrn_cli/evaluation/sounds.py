@@ -28,6 +28,7 @@ FloatArray = NDArray[np.float32]
 DEFAULT_DURATION_S = 120.0
 LONGEST_DURATION_S = 900.0  # a browser holds every track decoded: 0.7 GB for two of 48 kHz stereo
 SHORTEST_S = 0.05
+LATEST_S = 1e9  # 31 years
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Section:
     def __post_init__(self) -> None:
         if not self.start_s >= 0:
             raise UserError(f"a start of {self.start_s:g} s lies before the beginning")
+        if self.start_s > LATEST_S:
+            raise UserError(f"a start of {self.start_s:g} s lies behind the end of any recording")
         if self.duration_s is not None and not SHORTEST_S <= self.duration_s <= LONGEST_DURATION_S:
             raise UserError(
                 f"a duration of {self.duration_s:g} s: "

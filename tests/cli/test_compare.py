@@ -85,8 +85,26 @@ def test_compare_refuses_options_that_would_do_nothing(run, noisy_path: Path):
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--png", "-o", "page.html"), "a picture is a .png"),
+        (("--png", "-o", "page.HTM"), "a picture is a .png"),
+        (("--png", "--sound", "opus"), "--sound is for pages"),
+        (("-o", "a.png", "--sound", "flac"), "--sound is for pages"),
+        (("-o", "a.txt"), "a page is an .html"),
+    ],
+)
+def test_a_page_is_no_picture(run, noisy_path: Path, options: tuple[str, ...], said: str):
+    result = run(noisy_path, noisy_path, *options)
+    assert result.code in (1, 2)
+    assert said in result.text
+    assert list(Path.cwd().iterdir()) == []
+
+
 def test_compare_says_what_cannot_be_read(run, noisy_path: Path):
     assert "cannot read missing.wav" in run("missing.wav").text
     assert "a page takes" in run(noisy_path, "--duration", "4000").text
     assert "there is nothing to show" in run(noisy_path, "--start", "100").text
+    assert "behind the end" in run(noisy_path, "--start", "1e300").text
     assert list(Path.cwd().iterdir()) == []

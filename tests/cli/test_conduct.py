@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from support.places import PROJECT
 from support.waiting import wait_for
 from typer.testing import CliRunner
 
-from gtcrn_cli.cli import app
+from gtcrn_cli.cli import app, conduct
 from gtcrn_cli.native import machine_code
 
 # The command line, whose own process has the code at hand that the compiler would take long for.
@@ -163,3 +167,79 @@ def test_a_format_that_ffmpeg_cannot_write_says_what_to_do(tmp_path: Path):
     code, said = shell("gtcrn denoise NOISY a.amr", tmp_path)
     assert code == 0 or (code == 1 and "choose another ending" in said)
     assert (tmp_path / "a.amr").exists() == (code == 0)
+
+
+@pytest.mark.parametrize(
+    "place", [tempfile.TemporaryFile, tempfile.TemporaryDirectory, tempfile.NamedTemporaryFile]
+)
+def test_no_temporary_folder_is_one_line(
+    place: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    code, line = conduct._outcome(place, [])
+    assert code == 1
+    assert "temporary" in str(line) and "set TMPDIR" in str(line)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE])
+def test_what_is_taken_away_during_the_work_is_one_line(number: int):
+    def work() -> None:
+        raise OSError(number, os.strerror(number), "talk.wav")
+
+    assert conduct._outcome(work, []) == (1, f"talk.wav: {os.strerror(number)}")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [("utf-8", b"caf\xe9 \xc3\xbc \xe2\x82\xac"), ("latin-1", b"caf\xe9 \xfc \\u20ac")],
+)
+def test_names_go_out_as_they_are(encoding: str, written: bytes, monkeypatch: pytest.MonkeyPatch):
+    stdout = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(stdout, encoding))
+    conduct._open_streams()
+    print(os.fsdecode(b"caf\xe9") + " ü €", end="", flush=True)
+    assert stdout.getvalue() == written
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "--callers", "1", "--plot", "a.svg"], "--plot is for the table"),
+        (["bench", "--callers", "1", "--only", "gtcrn"], "--only is for the table"),
+        (["bench", "--callers", "1", "--repeats", "2"], "--repeats is for the table"),
+        (["doctor", "--input", "usb"], "--input is for --loopback"),
+        (["doctor", "--output", "usb"], "--output is for --loopback"),
+        (["doctor", "--rate", "48000"], "--rate is for --loopback"),
+        (["doctor", "--low-latency"], "--low-latency is for --loopback"),
+        (["doctor", "--precompile", "--loopback"], "beside --precompile"),
+        (["doctor", "--virtual-mic", "add", "--json"], "beside --virtual-mic"),
+        (["plugin", "--pipewire", "--model", "gtcrn"], "--model is for making a plugin"),
+        (["plugin", "--remove", "--overwrite"], "--overwrite is for making a plugin"),
+        (
+            ["train", "a", "--speech=b", "--noise=c", "--write-validation=d", "--steps=5"],
+            "--steps is for training",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words: list[str], said: str, tmp_path: Path):
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "a.wav", "--start"],
+        ["compare", "a.wav", "--duration"],
+        ["denoise", "a.wav", "b.wav", "--strength"],
+        ["bench", "--seconds"],
+        ["live", "--duration"],
+        ["live", "--latency"],
+    ],
+)
+def test_numbers_are_finite(words: list[str], number: str):
+    result = CliRunner().invoke(app, [*words, number])
+    assert result.exit_code == 2, result.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ pytest.importorskip("pystoi", reason="the extra 'evaluate' is not installed")
 pytest.importorskip("speechmos", reason="the extra 'evaluate' is not installed")
 
 from gtcrn_cli.cli import app
-from gtcrn_cli.cli.evaluate import FormatChoice, writer_of
+from gtcrn_cli.cli.evaluate import FormatChoice, _collect, writer_of
 from gtcrn_cli.enhancement.engines import load_engine
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.evaluation import judging, measures, recordings
 from gtcrn_cli.evaluation import scoring as evaluation
 from gtcrn_cli.evaluation.judging import Trial, TrialResult, judge, score
 from gtcrn_cli.evaluation.scoring import Failure, Mean, find_trials
+from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.importing import import_model
 
 RATE = 16_000
@@ -245,6 +247,31 @@ def test_the_ending_tells_the_format_and_an_option_overrules_it():
         assert as_text(results).startswith(begin)
     with pytest.raises(UserError, match=r"scores\.xlsx.*--format"):
         writer_of(None, Path("scores.xlsx"))
+
+
+@pytest.mark.parametrize("ending", ["md", "csv", "json"])
+@pytest.mark.parametrize("to_file", [False, True])
+def test_scores_of_files_whose_names_are_no_text_are_kept(
+    ending: str, to_file: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    results = [TrialResult("caf\udce9 ü", {"STOI": 0.5}, {"STOI": 0.75})]
+    target = tmp_path / f"scores.{ending}"
+    _collect(results, writer_of(None, target), target if to_file else None)
+    text = target.read_text("utf-8") if to_file else capsys.readouterr().out
+    assert "0.5" in text
+    assert ("caf\\udce9 ü" in text) == (ending != "md")
+    if ending == "json":
+        assert json.loads(text)["files"][0]["file"] == "caf\udce9 ü"
+
+
+@pytest.mark.parametrize("engine", ["typo", "torch"])
+def test_an_engine_that_is_not_there_is_said_before_any_process_starts(
+    engine: str, shipped: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("pebble.ProcessPool", None)
+    with pytest.raises(UserError, match=r"no engine 'typo'|the torch engine needs an extra"):
+        next(evaluation.evaluate([Trial("a", Path("a.wav"))], shipped, engine))
 
 
 def test_names_that_cannot_be_told_apart_are_refused(folders: Path):
