@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from .errors import UserError
@@ -71,9 +73,25 @@ class Replacement:
         self._move(self.target)
 
     def keep_apart(self) -> Path:
-        """Keep what was written as ``NAME.partial.EXT``, since it is not whole; says where."""
-        apart = kept_partial_path(self.target)
-        self._move(apart)
+        """Keep what was written as ``NAME.partial.EXT``, since it is not whole; says where.
+
+        Nothing that is there is replaced: not the input, which may be called so, and no other
+        recording. What is the same to the byte, as from the run before, is not kept twice.
+        """
+        try:
+            for apart in _partial_names(self.target):
+                if _is_claimed(apart):
+                    break
+                with suppress(PermissionError):
+                    if apart.is_file() and filecmp.cmp(self.path, apart, shallow=False):
+                        return apart
+        except OSError as error:
+            raise UserError(f"cannot write {self._name}: {error.strerror}") from None
+        try:
+            self._move(apart)
+        except UserError:
+            apart.unlink(missing_ok=True)
+            raise
         return apart
 
     def _move(self, target: Path) -> None:
@@ -148,10 +166,25 @@ def partial_stem(target: Path) -> str:
 
 
 def kept_partial_path(target: Path) -> Path:
-    """What the finished part of an output is called when its input breaks off."""
-    ending = f".partial{target.suffix}"
-    room = _longest_name_bytes(target.parent) - len(os.fsencode(ending))
-    return target.with_name(_cut(target.stem, room) + ending)
+    """What the finished part of an output is called when its input breaks off: a free name."""
+    return next(path for path in _partial_names(target) if not os.path.lexists(path))
+
+
+def _partial_names(target: Path) -> Iterator[Path]:
+    """``NAME.partial.EXT``, ``NAME.partial-2.EXT`` and so on."""
+    longest = _longest_name_bytes(target.parent)
+    for number in count(1):
+        ending = f".partial{f'-{number}' if number > 1 else ''}{target.suffix}"
+        yield target.with_name(_cut(target.stem, longest - len(os.fsencode(ending))) + ending)
+
+
+def _is_claimed(path: Path) -> bool:
+    """Whether there was no such file, and now there is an empty one: nobody else takes its name."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _longest_name_bytes(folder: Path) -> int:
@@ -194,12 +227,14 @@ def require_free(target: str | Path, overwrite: bool) -> None:
         With what to do about it.
     """
     refuse_url(target)
-    path = Path(target).resolve()
     try:
+        given = Path(target)
+        # Before links are followed, which in /proc do not lead to what is opened.
+        if given.exists() and not (given.is_file() or given.is_dir()):
+            raise UserError(f"{target} is no ordinary file: use - to write to a pipe or device")
+        path = _without_links(given)
         if path.is_dir():
             raise UserError(f"{target} is a folder: give the name of a file")
-        if path.exists() and not path.is_file():
-            raise UserError(f"{target} is no ordinary file: use - to write to a pipe or device")
         if path.exists() and not overwrite:
             raise UserError(f"{target} exists: add --overwrite to replace it")
         if not path.parent.is_dir():
@@ -210,18 +245,45 @@ def require_free(target: str | Path, overwrite: bool) -> None:
         raise UserError(f"the folder {path.parent} cannot be written to")
 
 
+def _without_links(path: Path) -> Path:
+    """Where links lead.
+
+    Raises
+    ------
+    UserError
+        To themselves.
+    """
+    try:
+        resolved = path.resolve()
+    except RuntimeError:  # of Python before 3.13
+        resolved = path
+    if resolved.is_symlink():
+        raise UserError(f"cannot write {path}: it is a link that leads to itself")
+    return resolved
+
+
 def require_distinct(source: str | Path, target: str | Path) -> None:
     """Refuse to write a file over itself, by whatever names it goes.
+
+    Parameters
+    ----------
+    source, target
+        Paths; ``-`` is what stdin comes from, or stdout goes to.
 
     Raises
     ------
     UserError
         They are one file.
     """
-    source, target = Path(source), Path(target)
     try:
-        same = target.exists() and source.exists() and source.samefile(target)
-    except OSError:  # whoever opens the one that cannot be looked at says why
+        read, written = _status(source, 0), _status(target, 1)
+    except (OSError, ValueError):  # whoever opens the one that cannot be looked at says why
         return
-    if same:
-        raise UserError(f"input and output are the same file: {source}")
+    if stat.S_ISREG(read.st_mode) and os.path.samestat(read, written):
+        name = target if str(source) == "-" else source
+        raise UserError(f"input and output are the same file: {'stdin' if name == '-' else name}")
+
+
+def _status(path: str | Path, number: int) -> os.stat_result:
+    """Of a file, or of the one that is open by this number where ``-`` stands for it."""
+    return os.fstat(number) if str(path) == "-" else Path(path).stat()

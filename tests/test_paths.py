@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from gtcrn_cli import paths
 from gtcrn_cli.errors import UserError
-from gtcrn_cli.paths import PARTIAL, Replacement, partial_path, partial_stem, replacing, write_whole
+from gtcrn_cli.paths import (
+    PARTIAL,
+    Replacement,
+    kept_partial_path,
+    partial_path,
+    partial_stem,
+    replacing,
+    require_distinct,
+    write_whole,
+)
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="modes and links are those of Unix")
 
@@ -98,6 +107,77 @@ def test_what_is_not_whole_is_kept_apart(tmp_path: Path):
     assert output.keep_apart() == tmp_path / "a.partial.wav"
     output.discard()
     assert [path.name for path in tmp_path.iterdir()] == ["a.partial.wav"]
+
+
+def test_what_is_kept_apart_replaces_nothing(tmp_path: Path):
+    """Not even the input, where that is called so; and the same is not kept twice."""
+
+    def kept(content: str) -> str:
+        output = Replacement(tmp_path / "a.wav", overwrite=True)
+        output.path.write_text(content)
+        name = output.keep_apart().name
+        output.discard()
+        return name
+
+    (tmp_path / "a.partial.wav").write_text("the input")
+    (tmp_path / "a.partial-2.wav").mkdir()
+    assert kept("some") == "a.partial-3.wav"
+    assert kept("some") == "a.partial-3.wav"
+    assert kept("more") == "a.partial-4.wav"
+    assert kept_partial_path(tmp_path / "a.wav").name == "a.partial-5.wav"
+    assert kept_partial_path(tmp_path / "b.wav").name == "b.partial.wav"
+    assert (tmp_path / "a.partial.wav").read_text() == "the input"
+    assert (tmp_path / "a.partial-3.wav").read_text() == "some"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(f"a.partial-{number}.wav" for number in (2, 3, 4)),
+        "a.partial.wav",
+    ]
+
+
+@unix
+def test_a_link_that_leads_to_itself_is_said(tmp_path: Path):
+    (tmp_path / "a.wav").symlink_to("a.wav")
+    (tmp_path / "b.wav").symlink_to("c.wav")
+    (tmp_path / "c.wav").symlink_to("b.wav")
+    for name in ("a.wav", "b.wav"):
+        for overwrite in (True, False):
+            with pytest.raises(UserError, match="leads to itself"):
+                Replacement(tmp_path / name, overwrite=overwrite)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@unix
+def test_an_output_that_is_a_pipe_is_said(tmp_path: Path):
+    """Also by the names of /proc that a shell's >(...) has, which lead nowhere."""
+    os.mkfifo(tmp_path / "fifo")
+    reading, writing = os.pipe()
+    try:
+        for target in (tmp_path / "fifo", f"/dev/fd/{writing}"):
+            with pytest.raises(UserError, match="use - to write to a pipe"):
+                Replacement(target)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@unix
+def test_what_stdin_comes_from_is_not_replaced(tmp_path: Path):
+    path, other = tmp_path / "a.wav", tmp_path / "b.wav"
+    path.write_text("mine")
+    other.write_text("other")
+    kept = [os.dup(0), os.dup(1)]
+    try:
+        for number, source, target in ((0, "-", path), (1, path, "-")):
+            with path.open("r+") as file:
+                os.dup2(file.fileno(), number)
+            with pytest.raises(UserError, match=r"are the same file: .*a\.wav"):
+                require_distinct(source, target)
+            require_distinct(*("-" if name == "-" else other for name in (source, target)))
+            os.dup2(kept[number], number)
+    finally:
+        for number, file in enumerate(kept):
+            os.dup2(file, number)
+            os.close(file)
 
 
 @pytest.mark.parametrize("letter", ["a", "ü", "語"])

@@ -105,8 +105,8 @@ def denoise(
     6.5
     """
     output = output or Output()
+    require_distinct(source, target)
     if target != "-":
-        require_distinct(source, target)
         require_free(target, output.overwrite)
     opened = open_source(source, raw)
     enhancer = Enhancer(

@@ -247,6 +247,20 @@ def test_what_broke_off_is_kept_apart_or_taken_as_it_is(gtcrn, tmp_path: Path, n
         assert soundfile.info(tmp_path / "clean" / name).frames == samples
 
 
+@pytest.mark.parametrize("ending", [".wav", ".flac"])
+def test_an_input_that_broke_off_is_not_replaced_by_its_part(gtcrn, tmp_path, ending: str, capsys):
+    """Where it is called as its part will be, and where another recording is."""
+    source = tmp_path / f"talk.partial{ending}"
+    soundfile.write(source, 0.1 * np.random.default_rng(0).standard_normal(60_000), 16_000)
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    before = source.read_bytes()
+    for overwrite in ([], ["--overwrite"]):
+        assert gtcrn("denoise", source, tmp_path / f"talk{ending}", *overwrite) == 1
+        assert f"talk.partial-2{ending}" in capsys.readouterr().err
+        assert source.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2  # the second part is the same, and not there twice
+
+
 def test_version_and_help(gtcrn, capsys):
     assert gtcrn("--version") == 0
     assert capsys.readouterr().out == f"gtcrn {__version__}\n"
