@@ -13,14 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from .views import View, bytes_at, size_of
+from . import mpeg
+from .views import Readable, View, bytes_at, size_of
 
 # Chunks that come after the sound. What does not fit the file is still one of these by its name.
 TRAILERS = frozenset(
     b"LIST bext iXML smpl JUNK PEAK fact NAME AUTH ANNO COMT MARK INST APPL info pakt".split()
 ) | {b"cue ", b"id3 ", b"ID3 ", b"(c) "}
+RIFFS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM")
 KINDS = (b"WAVE", b"AIFF", b"AIFC", b"8SVX", b"16SV")
 MOST_CHUNKS = 10_000
+LONGEST_HEAD = 1 << 20  # bytes before the sound of an AU
+FAR_END = 1 << 60  # bytes: of what has no end yet
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 LONGEST_32 = 0xFFFF_FFF0 - 4096  # bytes of sound that a header with sizes of 32 bits can tell
@@ -79,7 +83,7 @@ def measure(file: BinaryIO | View) -> Layout | None:
     """What the header of an open file says; ``None`` where it is no such container."""
     size = size_of(file)
     begun = bytes_at(file, 0, 40)
-    if begun[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and begun[8:12] == b"WAVE":
+    if begun[:4] in RIFFS[:4] and begun[8:12] == b"WAVE":
         return _wave(file, size, ">" if begun[:4] == b"RIFX" else "<")
     if begun[:16] == W64_RIFF:
         return _w64(file, size)
@@ -169,10 +173,11 @@ def _au(file: BinaryIO | View, begun: bytes, size: int) -> Layout | None:
     if count == 0 and there:
         odd = "the header of the input says that it is empty: all that follows is read"
         return Layout(at, None, there, {8: b"\xff\xff\xff\xff"}, odd)
-    if there > count and not _is_zero_from(file, at + count):
+    next_at = _next_recording(file, at + count, f"{order}I") if there > count else None
+    if next_at is None and there > count and _past_zeros(file, at + count) is not None:
         odd = "there is more sound in the input than its header says: all of it is read"
         return Layout(at, None, there, {8: b"\xff\xff\xff\xff"}, odd)
-    return Layout(at, count, min(count, there))
+    return Layout(at, count, min(count, there), next_at=next_at)
 
 
 def _caf(file: BinaryIO | View, size: int) -> Layout | None:
@@ -213,13 +218,10 @@ def _judge(
         return Layout(data_at, promised, rest)
     if rest == 0:
         return Layout(data_at, promised, 0)
-    next_at = None if promised is None else _next_recording(file, data_at + promised)
-    if promised is not None and (
-        next_at is not None
-        or promised == rest
-        or _is_trailer(file, data_at + promised, size, head, promised == 0)
-    ):
-        return Layout(data_at, promised, promised, next_at=next_at)
+    if promised is not None:
+        is_end, next_at = after_sound(file, data_at + promised, head, promised == 0)
+        if is_end or promised == rest:
+            return Layout(data_at, promised, promised, next_at=next_at)
     if promised:
         odd = "there is more sound in the input than its header says: all of it is read"
     else:
@@ -231,47 +233,115 @@ def _judge(
     return layout
 
 
-def _next_recording(file: BinaryIO | View, at: int) -> int | None:
-    """Where another file of this kind begins, at `at` or the next even place."""
-    for start in (at, at + at % 2):
-        begun = bytes_at(file, start, 12)
-        if begun[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM") and begun[8:] in KINDS:
-            return start
+def after_sound(
+    file: Readable, at: int, head: str = "<I", from_start: bool = False
+) -> tuple[bool, int | None]:
+    """What stands behind as much sound as a header promises.
+
+    Nothing is read beyond what has to be known for that, so `file` may be what comes of a stream.
+
+    Parameters
+    ----------
+    file, at
+        Where that sound ends.
+    head
+        How the sizes of chunks are, as `struct` has it; empty for W64.
+    from_start
+        No sound came before, so that silence is sound.
+
+    Returns
+    -------
+    Whether it is the end, or chunks, tags or padding, and no sound; and where another recording
+    begins, of those that the file is joined from.
+    """
+    next_at = _next_recording(file, at, head, from_start)
+    return next_at is not None or _is_trailer(file, at, head, from_start), next_at
+
+
+def _next_recording(file: Readable, at: int, head: str, from_start: bool = False) -> int | None:
+    """Where another file of these kinds begins, at `at` or behind chunks, tags and padding."""
+    step = 2 if head else 8  # to which places chunks are filled up
+    for _ in range(MOST_CHUNKS):
+        for start in (at, at + -at % step):
+            if _begins_recording(bytes_at(file, start, 40)):
+                return start
+        following = _past_chunk(file, at, head)
+        if following is None and not from_start:
+            following = _past_zeros(file, at)
+        if following is None or following <= at:
+            return None
+        at = following
     return None
 
 
-def _is_trailer(file: BinaryIO | View, at: int, size: int, head: str, from_start: bool) -> bool:
+def _begins_recording(begun: bytes) -> bool:
+    if begun[:4] in RIFFS:
+        return begun[8:12] in KINDS
+    if begun[:4] in (b".snd", b"dns."):
+        order = ">" if begun[:4] == b".snd" else "<"
+        return len(begun) >= 24 and 24 <= struct.unpack(f"{order}I", begun[4:8])[0] < LONGEST_HEAD
+    return begun[:16] == W64_RIFF or begun[:8] == b"caff\0\1\0\0"
+
+
+def _past_chunk(file: Readable, at: int, head: str) -> int | None:
+    """Where a chunk or a tag ends that is here; ``None`` where there is none."""
+    if not head:
+        return _past_w64_chunk(file, at + -at % 8)
+    for start in (at + 1, at) if at % 2 else (at,):
+        data = bytes_at(file, start, 4)
+        if data[:3] == b"TAG" or data == b"APET" or (data[:3] == b"ID3" and data[3] < 0x10):
+            return mpeg.after_tags(file, start, FAR_END)
+        if (end := _end_of_chunk(file, start, head)) is not None:
+            return end
+    return None
+
+
+def _end_of_chunk(file: Readable, at: int, head: str) -> int | None:
+    """Where the chunk ends that is here; ``None`` where there is none, or not all of it."""
+    width = 4 + struct.calcsize(head)
+    data = bytes_at(file, at, width)
+    if len(data) < width or not _is_printable(data[:4]):
+        return None
+    (count,) = struct.unpack(head, data[4:])
+    end: int = at + width + count
+    return end if count == 0 or (count > 0 and bytes_at(file, end - 1, 1)) else None
+
+
+def _past_w64_chunk(file: Readable, at: int) -> int | None:
+    data = bytes_at(file, at, 24)
+    if len(data) < 24 or not _is_printable(data[:4]):
+        return None
+    (count,) = struct.unpack("<q", data[16:])
+    return at + count + -count % 8 if 24 <= count < FAR_END else None
+
+
+def _is_trailer(file: Readable, at: int, head: str, from_start: bool) -> bool:
     """Whether chunks, tags or padding begin here, and no sound; silence is sound at the start."""
     if not head:  # W64: whatever is there
         return True
-    for start in (at + at % 2, at) if at % 2 else (at,):
-        width = 4 + struct.calcsize(head)
+    width = 4 + struct.calcsize(head)
+    for start in (at + 1, at) if at % 2 else (at,):
         data = bytes_at(file, start, width)
-        if len(data) < width or is_trailer_name(data):
+        if len(data) < width or _is_trailer_name(data[:4]) or _end_of_chunk(file, start, head):
             return True
-        (count,) = struct.unpack(head, data[4:])
-        if _is_printable(data[:4]) and 0 <= count <= size - start - len(data):
-            return True
-    return not from_start and _is_zero_from(file, at)
+    return not from_start and _past_zeros(file, at) is None
 
 
-def is_trailer_name(data: bytes, pad: int = 0) -> bool:
-    """Whether these bytes after the sound begin what is known to come there, or are the end.
-
-    `pad` is 1 where an odd number of bytes came before, which may be filled up to an even one.
-    """
-    data = data[pad:] if pad and data[:1] == b"\0" else data
-    name = data[:4]
-    return len(data) < 7 or name in TRAILERS or name[:3] in (b"TAG", b"ID3") or name == b"APET"
+def _is_trailer_name(name: bytes) -> bool:
+    return name in TRAILERS or name[:3] in (b"TAG", b"ID3") or name == b"APET"
 
 
 def _is_printable(name: bytes) -> bool:
     return all(0x20 <= byte < 0x7F for byte in name)
 
 
-def _is_zero_from(file: BinaryIO | View, at: int) -> bool:
-    file.seek(at)
-    while data := file.read(1 << 16):
-        if any(data):
-            return False
-    return True
+def _past_zeros(file: Readable, at: int) -> int | None:
+    """Where the first byte is that is no zero, from `at` on; ``None`` if there is none."""
+    count = 64  # few to begin with: most often the first of them is none
+    while data := bytes_at(file, at, count):
+        zeros = len(data) - len(data.lstrip(b"\0"))
+        at += zeros
+        if zeros < len(data):
+            return at
+        count = min(2 * count, 1 << 16)
+    return None

@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -85,6 +86,10 @@ ENCODERS = {
     "wavpack": "wavpack",
     "wmav2": "wmav2",
 }
+
+WITHOUT_BIT_RATE = (".tta", ".wv")
+PROBE_SAMPLES = 8192
+LONGEST_ARGUMENT_BYTES = 100_000  # Linux takes 131,072 for each
 
 ANY_BIT_RATE = (".aac", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".ogv", ".webm")
 LOSSLESS = (
@@ -302,14 +307,17 @@ class MediaSink:
         Where the samples come from. If that has a picture, it goes along without re-encoding.
     encoding
         Of the input: for which speakers its channels are; title, artist and so on where there is no
-        such `source`.
+        such `source`; the bit rate of the input.
+    bit_rate
+        In bit/s, where the user asks for one. Else it is that of `encoding` where the encoder takes
+        every bit rate.
     overwrite
         Replace an existing target.
 
     Raises
     ------
     UserError
-        The target exists or is no place for a file.
+        The target exists or is no place for a file; it has no bit rate; or fewer channels.
     """
 
     def __init__(
@@ -320,21 +328,46 @@ class MediaSink:
         source: MediaSource | None = None,
         *,
         encoding: Encoding | None = None,
+        bit_rate: int | None = None,
         overwrite: bool = False,
     ) -> None:
         self.name = str(path)
         self.clips = True
-        encoding = encoding or Encoding()
         self.notes: list[str] = []
         self.lost_tags: list[str] = []
-        require_installed(f"writing {Path(path).suffix}")
-        self._output = Replacement(path, overwrite=overwrite)
-        arguments = ["-f", "f32le", "-ar", str(sample_rate)]
+        self._ending = Path(path).suffix.lower()
+        self._form = sample_rate, channels
+        encoding = encoding or Encoding()
+        require_installed(f"writing {self._ending}")
+        with ExitStack() as opened:
+            self._output = Replacement(path, overwrite=overwrite)
+            opened.callback(self._output.discard)
+            self._covers = opened.enter_context(tempfile.TemporaryDirectory(prefix="gtcrn-"))
+            self._complaints = opened.enter_context(tempfile.TemporaryFile())
+            self._begin(source, encoding, bit_rate)
+            self._opened = opened.pop_all()
+
+    def _begin(self, source: MediaSource | None, encoding: Encoding, bit_rate: int | None) -> None:
+        """Start ffmpeg."""
+        sample_rate, channels = self._form
+        form = ["-f", "f32le", "-ar", str(sample_rate)]
         self._speakers = encoding.speakers if channels > 2 else 0
         if speakers.count(encoding.speakers) == channels:
-            arguments += ["-channel_layout", hex(encoding.speakers)]
-        arguments += ["-ac", str(channels), "-i", "pipe:0"]
-        self._covers = tempfile.TemporaryDirectory(prefix="gtcrn-")
+            form += ["-channel_layout", hex(encoding.speakers)]
+        form += ["-ac", str(channels)]
+        same_kind = source is not None and Path(source.name).suffix.lower() == self._ending
+        encoder = tuple(_encoder_like(source.tracks.sounds[0])) if source and same_kind else ()
+        muxer = CONTAINERS[self._ending]
+        if bit_rate and (self._ending in WITHOUT_BIT_RATE or _is_lossless(encoder)):
+            kind = encoder[-1] if encoder else self._ending
+            raise UserError(f"{self.name}: {kind} has no bit rate: leave out --bitrate")
+        if channels > 2 and (left := _channels_kept(muxer, encoder, tuple(form), channels)):
+            raise UserError(
+                f"cannot write {self.name}: {self._ending} would have {left} of {channels} "
+                "channels, with the others mixed in: choose .mka, .m4a or a sound file, or mix "
+                "them first"
+            )
+        arguments = [*form, "-i", "pipe:0"]
         self._told, self._pictures, self._chapters = dict(encoding.tags), 0, 0
         if source is None:
             arguments += self._with_tags(encoding)
@@ -342,17 +375,13 @@ class MediaSink:
             self._told, self._chapters = source.tracks.tags, source.tracks.chapters
             self._pictures = len(source.tracks.pictures)
             arguments += self._with_picture(source)
-        same_kind = source is not None and Path(source.name).suffix.lower() == (
-            self._output.target.suffix.lower()
-        )
-        if encoding.bit_rate and (same_kind or takes_any_bit_rate(self._output.target)):
-            arguments += ["-b:a:0", str(encoding.bit_rate)]
-        muxer = CONTAINERS[self._output.target.suffix.lower()]
+        if bit_rate is None and (same_kind or takes_any_bit_rate(self.name)):
+            bit_rate = encoding.bit_rate
+        if bit_rate:
+            arguments += ["-b:a:0", str(bit_rate)]
         self._late: tuple[str, tuple[str, ...], int, int] | None = None
         if source is None or "video" not in source.tracks.others:  # else its times are kept
-            encoder = _encoder_like(source.tracks.sounds[0]) if source and same_kind else []
-            self._late = (muxer, tuple(encoder), sample_rate, channels)
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed on exit
+            self._late = (muxer, encoder, sample_rate, channels)
         self._process = _start(
             [*arguments, "-f", muxer, _file(self._output.path)],
             stdin=subprocess.PIPE,
@@ -383,15 +412,13 @@ class MediaSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-                self._output.commit()
-        finally:
-            _end(self._process)
-            self._complaints.close()
-            self._covers.cleanup()
-            self._output.discard()
+        with self._opened:
+            try:
+                if kind is None:
+                    self._finish()
+                    self._output.commit()
+            finally:
+                _end(self._process)
 
     def _with_tags(self, encoding: Encoding) -> list[str]:
         """ffmpeg's arguments that tell what a file told that ffmpeg does not read here."""
@@ -401,9 +428,9 @@ class MediaSink:
         self._told = {name: ";".join(texts) for name, texts in found.texts.items()}
         self._told |= dict.fromkeys(found.others, "")
         self._pictures = len(found.pictures)
-        if self._output.target.suffix.lower() in WITH_COVER:
+        if self._ending in WITH_COVER:
             for number, picture in enumerate(found.pictures):
-                cover = Path(self._covers.name, str(number))
+                cover = Path(self._covers, str(number))
                 cover.write_bytes(picture.data)
                 arguments += ["-i", _file(cover)]
             if found.pictures:
@@ -412,12 +439,13 @@ class MediaSink:
                 arguments += ["-map", f"{number + 1}:v:0", f"-disposition:v:{number}"]
                 arguments += ["attached_pic"]
         for name, text in self._told.items():
-            arguments += ["-metadata", f"{name}={text}"] if text else []
+            if text and _is_argument(name, text):
+                arguments += ["-metadata", f"{name}={text}"]
         return arguments
 
     def _with_picture(self, source: MediaSource) -> list[str]:
         """ffmpeg's arguments that put the new track (input 0) among the source's (input 1)."""
-        suffix, source_suffix = self._output.target.suffix.lower(), Path(source.path).suffix.lower()
+        suffix, source_suffix = self._ending, Path(source.path).suffix.lower()
         same = CONTAINERS[suffix] == CONTAINERS.get(source_suffix)
         arguments = ["-i", _file(source.path)]
         if suffix in VIDEO_CONTAINERS or same:
@@ -456,28 +484,38 @@ class MediaSink:
             self._process.stdin.close()
         if self._process.wait():
             raise self._error()
-        if self._speakers or self._told or self._pictures or self._chapters:
+        with suppress(UserError):  # of no samples some formats make nothing that can be read
             now = _probe(self._output.path)
+            self._compare_form(now.sounds)
             self._compare_tags(now)
             if self._speakers:
                 self._compare_speakers(now.sounds)
         if self._late and (late := delays.measure(*self._late)):
             self.notes.append(
-                f"{self._output.target.suffix} does not tell where its sound starts: players give "
+                f"{self._ending} does not tell where its sound starts: players give "
                 f"{late} samples ({1000 * late / self._late[2]:.0f} ms) of its encoder before it; "
                 ".m4a and .opus tell"
             )
 
+    def _compare_form(self, sounds: list[dict[str, Any]]) -> None:
+        """Say so where the encoder knows no such sample rate, or number of channels."""
+        if not sounds:
+            return
+        codec, (sample_rate, channels) = sounds[0].get("codec_name", "it"), self._form
+        now_hz, now_channels = int(sounds[0]["sample_rate"]), int(sounds[0]["channels"])
+        if now_hz != sample_rate:
+            self.notes.append(f"{codec} holds no {sample_rate} Hz here: written at {now_hz} Hz")
+        if now_channels != channels:
+            self.notes.append(f"{codec} holds no {channels} channels here: made {now_channels}")
+
     def _compare_tags(self, now: Tracks) -> None:
         """Say what the container has no place for."""
         pictures = len(now.pictures) or now.others.count("video")
-        missing = tags.missing(
+        self.notes += tags.missing(
             [name for name in self._told if name not in now.tags],
             max(0, self._pictures - pictures),
             max(0, self._chapters - now.chapters),
         )
-        if missing:
-            self.notes.append(missing)
 
     def _compare_speakers(self, sounds: list[dict[str, Any]]) -> None:
         """Say so where the encoder could not keep which channel is for which speaker."""
@@ -520,6 +558,37 @@ def _encoder_like(sound: dict[str, Any]) -> list[str]:
     if encoder is None:
         return []
     return ["-c:a:0", encoder]
+
+
+def _is_lossless(encoder: Sequence[str]) -> bool:
+    return bool(encoder) and (encoder[-1].startswith("pcm_") or encoder[-1] in LOSSLESS)
+
+
+@lru_cache
+def _channels_kept(
+    muxer: str, encoder: tuple[str, ...], form: tuple[str, ...], channels: int
+) -> int:
+    """How many channels there would be, if other than `channels`: asked of ffmpeg with a moment of
+    silence. 0 also where that fails: what is wrong is said where the file itself is written.
+    """
+    with tempfile.TemporaryDirectory(prefix="gtcrn-") as folder:
+        path = Path(folder, "probe")
+        process = _start(
+            [*form, "-i", "pipe:0", *encoder, "-f", muxer, _file(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        process.communicate(bytes(PROBE_SAMPLES * 4 * channels))
+        sounds = [] if process.returncode else _probe(path).sounds
+    now = int(sounds[0]["channels"]) if sounds else channels
+    return 0 if now == channels else now
+
+
+def _is_argument(name: str, text: str) -> bool:
+    """Whether a text can be handed over on ffmpeg's command line."""
+    plain = name != "" and not {"=", "\0"} & {*name} and "\0" not in text
+    return plain and len(text.encode("utf-8", "replace")) < LONGEST_ARGUMENT_BYTES
 
 
 def _probe(path: str | Path) -> Tracks:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..paths import Replacement
@@ -17,7 +16,7 @@ from ..signals import Samples
 from . import bit_rates, riff, speakers, tags
 from .decoding import as_is, reason
 from .ffmpeg import metadata_of
-from .formats import FLOAT_SUBTYPES, WAV_FAMILY, Encoding, Tags
+from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, WAV_FAMILY, Encoding, Tags, to_steps
 
 LONGEST_WAV_BYTES = 2**32 - 2**16  # RIFF sizes have 32 bits; the rest is for headers and tags
 RF64_AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
@@ -60,12 +59,21 @@ class FileSink:
         overwrite: bool = False,
     ) -> None:
         self.name = str(path)
-        self._output = Replacement(path, overwrite=overwrite)
-        self._written = 0
-        self._subtype = encoding.subtype
+        self.notes: list[str] = []
+        self.lost_tags: list[str] = []
         self.clips = encoding.subtype not in FLOAT_SUBTYPES
-        self._prepare = _PREPARE.get(encoding.subtype, _as_it_is)
+        self._encoding = encoding
+        self._written = 0
+        self._output = Replacement(path, overwrite=overwrite)
+        try:
+            self._open(sample_rate, channels, length)
+        except BaseException:
+            self._output.discard()
+            raise
 
+    def _open(self, sample_rate: int, channels: int, length: int | None) -> None:
+        """Begin the file."""
+        encoding = self._encoding
         format_name = encoding.format
         growing = False
         if format_name == "WAV" and needs_mask(encoding, channels):
@@ -73,7 +81,7 @@ class FileSink:
         if format_name in ("WAV", "WAVEX"):
             if length is None:
                 format_name, growing = "RF64", encoding.subtype in _RF64_SUBTYPES
-            elif length * channels * 8 > LONGEST_WAV_BYTES:
+            elif _wav_bytes(length * channels, encoding) > LONGEST_WAV_BYTES:
                 format_name = "RF64"
         if format_name == "RF64" and encoding.subtype not in _RF64_SUBTYPES:
             format_name = "WAV"
@@ -89,53 +97,42 @@ class FileSink:
                 **bit_rates.options(encoding.subtype, sample_rate, channels, encoding.bit_rate),
             )
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-            self._output.discard()
             raise UserError(
-                f"cannot write {path} as {encoding.format}/{encoding.subtype} with {channels} "
+                f"cannot write {self.name} as {encoding.format}/{encoding.subtype} with {channels} "
                 f"channels at {sample_rate} Hz: {reason(error)}"
             ) from None
         if growing:
             _become_wav_if_small(self._file)
         self._order = speakers.order_of(format_name, encoding.subtype, channels)
-        self.notes = self._place_speakers(encoding.speakers)
-        self._origin = encoding.origin
-        self._tags = encoding.tags
+        self.notes += self._place_speakers(encoding.speakers)
         self._format = format_name
-        # What goes along from one file to another brings these, too.
-        goes_along = self._goes_along()
-        self.lost_tags = [] if goes_along else _set_tags(self._file, encoding.tags)
+        if not self._goes_along():  # which brings these, too
+            self.lost_tags = set_tags(self._file, encoding.tags)
         if format_name == "AIFF":  # in chunks of its own as well, which older programs know
-            _set_tags(self._file, encoding.tags)
+            set_tags(self._file, encoding.tags)
 
     def _goes_along(self) -> bool:
         """Whether `_bring_along` writes the tags."""
+        origin = self._encoding.origin
         if self._format in WAV_FAMILY:
-            return self._origin is not None and self._origin[1] in WAV_FAMILY
+            return origin is not None and origin[1] in WAV_FAMILY
         return self._format in tags.FORMATS
 
     def _bring_along(self) -> None:
         """Give the output what else there is in the input: tags, pictures, markers."""
-        path, kind = self._origin or (None, "")
+        path, kind = self._encoding.origin or (None, "")
         ours = self._output.path
         if self._format in WAV_FAMILY and path is not None and kind in WAV_FAMILY:
             self.notes += riff.copy_extras(path, ours)
             return
-        told, frames, notes = tags.told_by(self._tags, self._origin)
+        told, frames, notes = told_by(self._encoding)
         self.notes += notes
-        if path is not None and kind == "FFMPEG":
-            told = metadata_of(path)
-        if self._format in tags.FORMATS:
-            others = told.others if self._format not in tags.WITH_ID3 or not frames else []
-            missing = tags.missing(others, 0, told.chapters)
-            if told.texts or told.pictures or frames:
-                tags.write(ours, self._format, told, frames)
+        if self._format not in tags.FORMATS:
+            self.notes += lost_texts(told, self._encoding.tags)
+        elif told.texts or told.pictures or frames:
+            self.notes += tags.write(ours, self._format, told, frames)
         else:
-            held = [n for n in self._tags if n not in self.lost_tags and n in told.texts]
-            missing = tags.missing(
-                {*told.texts, *told.others} - {*held}, len(told.pictures), told.chapters
-            )
-        if missing:
-            self.notes.append(missing)
+            self.notes += tags.missing(told.others, 0, told.chapters)
 
     def _place_speakers(self, mask: int) -> list[str]:
         """Keep which channel is for which speaker, or say that the format cannot."""
@@ -157,7 +154,7 @@ class FileSink:
         if self._order:
             block = block[:, np.argsort(self._order)]
         try:
-            self._file.write(self._prepare(block))
+            self._file.write(to_steps(block, self._encoding.subtype))
         except (soundfile.LibsndfileError, AssertionError) as error:
             raise self._write_error(error) from None
 
@@ -199,7 +196,7 @@ class FileSink:
         """libsndfile makes nothing readable of no samples in some formats (FLAC, MP3, Opus)."""
         if self._written == 0:
             try:
-                soundfile.info(str(self._output.path))
+                soundfile.info(as_is(self._output.path))
             except soundfile.LibsndfileError:
                 raise UserError(
                     f"cannot write {self.name}: the format holds no recording without samples"
@@ -207,11 +204,12 @@ class FileSink:
 
     def _note_padding(self) -> None:
         """Say how much longer the file is where its encoding knows only whole blocks."""
-        if self._subtype in BLOCK_SUBTYPES and self._format != "RAW":
+        subtype = self._encoding.subtype
+        if subtype in BLOCK_SUBTYPES and self._format != "RAW":
             more = soundfile.info(as_is(self._output.path)).frames - self._written
             if more > 0:
                 self.notes.append(
-                    f"{self._subtype} holds whole blocks: {more} samples of silence follow the end"
+                    f"{subtype} holds whole blocks: {more} samples of silence follow the end"
                 )
 
     def _write_error(self, error: Exception) -> UserError:
@@ -227,37 +225,36 @@ def needs_mask(encoding: Encoding, channels: int) -> bool:
     )
 
 
-def _as_it_is(block: Samples) -> Samples:
-    return block
-
-
-def _to_pcm_16(block: Samples) -> NDArray[np.int16]:
-    """To the nearest step; of floats libsndfile drops the rest in most formats, and takes long."""
-    return _rounded(block, 1 << 15).astype(np.int16)
-
-
-def _to_pcm_24(block: Samples) -> NDArray[np.int32]:
-    """As the upper 24 bits, where libsndfile takes them from."""
-    return _rounded(block, 1 << 23).astype(np.int32) << np.int32(8)
-
-
-def _rounded(block: Samples, full_scale: int) -> Samples:
-    scaled = block * np.float32(full_scale)
-    np.rint(scaled, out=scaled)
-    return np.clip(scaled, np.float32(-full_scale), np.float32(full_scale - 1), out=scaled)
-
-
-_PREPARE: dict[str, Callable[[Samples], NDArray[Any]]] = {
-    "PCM_16": _to_pcm_16,
-    "PCM_24": _to_pcm_24,
-}
 _RF64_SUBTYPES = soundfile.available_subtypes("RF64")
 
 
-def _set_tags(file: soundfile.SoundFile, tags: Tags) -> list[str]:
+def _wav_bytes(values: int, encoding: Encoding) -> int:
+    """The size of a WAV of so many values, with what goes along from the input."""
+    size = values * BYTES_OF_SUBTYPE.get(encoding.subtype, 4)
+    path, kind = encoding.origin or (None, "")
+    if path is not None and kind in WAV_FAMILY:
+        size += sum(chunk.size + 9 for chunk in riff.extras(path) if chunk.size <= riff.LONGEST)
+    return size
+
+
+def told_by(encoding: Encoding) -> tuple[tags.Metadata, Any, list[str]]:
+    """What an input tells about its recording, as `tags.told_by`, whoever reads it."""
+    told, frames, notes = tags.told_by(encoding.tags, encoding.origin)
+    if encoding.origin is not None and encoding.origin[1] == "FFMPEG":
+        told = metadata_of(encoding.origin[0])
+    return told, frames, notes
+
+
+def lost_texts(told: tags.Metadata, names: Iterable[str]) -> list[str]:
+    """A note of what is told besides the texts by `names` and is lost where only those are kept."""
+    others = {*told.texts, *told.others} - {*names}
+    return tags.missing(others, len(told.pictures), told.chapters)
+
+
+def set_tags(file: soundfile.SoundFile, texts: Tags) -> list[str]:
     """Write the tags that the format can hold; return the names of those it cannot."""
     lost = []
-    for name, text in tags.items():
+    for name, text in texts.items():
         if not text:
             continue
         try:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..signals import Samples
@@ -63,6 +65,13 @@ BYTES_OF_SUBTYPE = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1} | {
     "PCM_32": 4,
     "FLOAT": 4,
     "DOUBLE": 8,
+}
+
+# Of subtypes whose samples are steps that 32-bit floats can tell apart.
+BITS_OF_STEPS = {
+    **{"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24},
+    **{"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24},
+    **{"DWVW_12": 12, "DWVW_16": 16, "DWVW_24": 24, "DPCM_8": 8, "DPCM_16": 16},
 }
 
 Tags = dict[str, str]
@@ -141,7 +150,7 @@ class RawFormat:
         """``[N, C]`` to bytes; what exceeds full scale is clipped."""
         data = io.BytesIO()
         with soundfile.SoundFile(data, "w", **self.open_arguments()) as file:
-            file.write(block)
+            file.write(to_steps(block, self.subtype))
         return data.getvalue()
 
     def open_arguments(self) -> dict[str, Any]:
@@ -153,6 +162,25 @@ class RawFormat:
             "subtype": self.subtype,
             "endian": self.endian,
         }
+
+
+def to_steps(block: Samples, subtype: str) -> NDArray[Any]:
+    """Samples ``[N, C]`` as libsndfile is to be given them for a subtype.
+
+    Those of 8 to 24 bits are rounded to the nearest step and clipped at full scale, in the upper
+    bits of integers: of floats libsndfile drops the rest in most formats, and takes long. All
+    others are left as they are.
+    """
+    bits = BITS_OF_STEPS.get(subtype)
+    if bits is None:
+        return block
+    full_scale = np.float32(1 << (bits - 1))
+    scaled = block * full_scale
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, -full_scale, full_scale - 1, out=scaled)
+    if bits <= 16:
+        return scaled.astype(np.int16) << np.int16(16 - bits)
+    return scaled.astype(np.int32) << np.int32(32 - bits)
 
 
 def encoding_for(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .views import bytes_at, size_of
+from .views import Readable, bytes_at, size_of
 
 # kbit/s, by version (1, or 2 with 2.5) and layer
 _BIT_RATES = {
@@ -215,7 +215,7 @@ def _is_tag(data: bytes) -> bool:
     return data[:3] in (b"ID3", b"TAG") or data[:8] == b"APETAGEX"
 
 
-def after_tags(file: BinaryIO, at: int, end: int) -> int:
+def after_tags(file: Readable, at: int, end: int) -> int:
     """Past the tags that may stand before frames: ID3 of either version, APE."""
     while at < end:
         head = bytes_at(file, at, 32)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import UnknownFormatError, UserError
@@ -44,6 +46,8 @@ class Output:
 def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeSource | MediaSource:
     """A path, or ``-`` for stdin; ffmpeg reads the files that libsndfile does not know.
 
+    A path of a pipe, such as a shell's ``<(...)``, is read as stdin is.
+
     Raises
     ------
     UserError
@@ -54,25 +58,44 @@ def open_source(source: str, raw: RawFormat | None = None) -> FileSource | PipeS
     try:
         if source == "-":
             return open_pipe_source(open(0, "rb", buffering=0, closefd=False), raw)
+        if _is_pipe(source):
+            return open_pipe_source(_opened(source), raw, source)
         return FileSource(source, raw)
     except UnknownFormatError as error:
         if not ffmpeg.is_installed():
             raise UserError(f"{error} (with ffmpeg on the PATH, more formats are read)") from None
-        return MediaSource(source) if error.file is None else _StdinMedia(error.file)
+        return MediaSource(source) if error.file is None else _PipedMedia(error.file, source)
 
 
-class _StdinMedia(MediaSource):
-    """What ffmpeg reads, from stdin: in a file that has a name, as long as it is needed."""
+def _is_pipe(path: str) -> bool:
+    """Whether this is a pipe, a terminal or another thing that cannot be sought in."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):  # who opens it says why
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
-    def __init__(self, file: BinaryIO) -> None:
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return Path(path).open("rb", buffering=0)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+class _PipedMedia(MediaSource):
+    """What ffmpeg reads, from a pipe: in a file that has a name, as long as it is needed."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
         self._spool = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115
         file.seek(0)
         shutil.copyfileobj(file, self._spool)
         self._spool.flush()
         try:
-            super().__init__(self._spool.name, "-")
+            super().__init__(self._spool.name, name)
         except UserError as error:
-            raise UserError(str(error).replace(self._spool.name, "stdin")) from None
+            said = "stdin" if name == "-" else name
+            raise UserError(str(error).replace(self._spool.name, said)) from None
 
 
 def open_sink(
@@ -90,15 +113,16 @@ def open_sink(
         if output.subtype is not None:
             raise UserError(f"{target}: --subtype is for sound files, ffmpeg writes this one")
         media = source if isinstance(source, MediaSource) else None
-        bit_rate = output.bit_rate or 0
-        if bit_rate == 0 and (media or ffmpeg.takes_any_bit_rate(target)):
-            bit_rate = _bit_rate_of(source)
+        inherited = 0
+        if output.bit_rate is None and (media or ffmpeg.takes_any_bit_rate(target)):
+            inherited = _bit_rate_of(source)
         return MediaSink(
             target,
             sample_rate,
             channels,
             media,
-            encoding=replace(source.encoding, bit_rate=bit_rate),
+            encoding=replace(source.encoding, bit_rate=inherited),
+            bit_rate=output.bit_rate,
             overwrite=output.overwrite,
         )
     encoding = encoding_for(target, source.encoding, output.format, output.subtype)
@@ -110,7 +134,7 @@ def open_sink(
     length = source.length if source.is_certain else None
     sink: FileSink | PipeSink
     if target == "-":
-        stdout = open(1, "wb", buffering=0, closefd=False)  # noqa: SIM115 - see `pipe.write_all`
+        stdout = open(1, "wb", buffering=0, closefd=False)  # noqa: SIM115 - see `write_all`
         sink = open_pipe_sink(stdout, rate, channels, encoding)
     else:
         if length is not None:

@@ -8,30 +8,32 @@ from __future__ import annotations
 
 import io
 import os
-import select
-import shutil
 import stat
 import struct
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import soundfile
 
 from ..errors import ReadError, UnknownFormatError, UserError
 from ..signals import Samples
-from . import speakers
-from .containers import is_trailer_name, measure
-from .files import FileSink, needs_mask
-from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, Encoding, RawFormat
+from . import riff, speakers
+from .containers import after_sound, measure
+from .files import FileSink, lost_texts, needs_mask, set_tags, told_by
+from .flowing import Ahead, Flow, write_all
+from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, WAV_FAMILY, Encoding, RawFormat
 from .reading import FileSource
 from .sniffing import refuse_header
 
 UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says when its writer cannot seek back
 LONGEST_WAV_HEADER = 1 << 20
-COPIED_AT_ONCE = 1 << 20
+MOST_EXTRA_BYTES = 1 << 19  # of chunks in front of the samples: readers of streams hold them
+COPIED_BYTES = 1 << 16
+JOINED = "the input is joined from recordings"
 
 
 class PipeSource:
@@ -44,19 +46,22 @@ class PipeSource:
     raw
         What comes.
     encoding
-        What an output should take over.
+        What an output should take over. Chunks behind the samples are appended to its `origin`.
     length
         Samples to take; ``None`` for all there are.
+    name
+        Of the input; ``-`` is stdin.
     """
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: BinaryIO | Flow,
         raw: RawFormat,
         encoding: Encoding | None = None,
         length: int | None = None,
+        name: str = "-",
     ) -> None:
-        self.name = "-"
+        self.name = name
         self.sample_rate = raw.sample_rate
         self.channels = raw.channels
         self.length = length
@@ -64,8 +69,10 @@ class PipeSource:
         self.notes: list[str] = []
         self.encoding = encoding or Encoding("RAW", raw.subtype, raw.endian)
         self._has_header = encoding is not None
-        self._file = file
+        self._extras: IO[bytes] | None = None  # the file that is the origin of its encoding
+        self._file = file if isinstance(file, Flow) else Flow(file)
         self._raw = raw
+        self._what = "what comes on stdin" if name == "-" else f"what comes from {name}"
 
     def blocks(self, size: int) -> Iterator[Samples]:
         """See `streams.Source`. Bytes at the end that make no whole sample are left out."""
@@ -75,17 +82,16 @@ class PipeSource:
         begun = self._has_header
         while True:
             if left == 0:
-                after = _read_exactly(self._file, 8)
-                if is_trailer_name(after, (self.length or 0) * width % 2):
+                is_more, left = self._read_on(width)
+                if not is_more:
                     return
-                pending, left = self._read_on(after, width)
             wanted = size * width if left is None else min(size * width, left)
             data = self._file.read(max(width, wanted) - len(pending))
             if not data:
                 break
             pending += data
             if not begun:
-                refuse_header("what comes on stdin", pending)
+                refuse_header(self._what, pending)
                 begun = True
             whole = len(pending) // width * width
             if whole:
@@ -96,7 +102,7 @@ class PipeSource:
             assert self.length is not None
             missing_s = left / width / self.sample_rate
             raise ReadError(
-                f"what comes on stdin is cut off: its header promises "
+                f"{self._what} is cut off: its header promises "
                 f"{self.length / self.sample_rate:.2f} s, of which {missing_s:.2f} s are missing"
             )
         if pending:
@@ -104,39 +110,74 @@ class PipeSource:
                 f"{len(pending)} bytes at the end of the input make no whole sample: left out"
             )
 
-    def _read_on(self, after: bytes, width: int) -> tuple[bytes, int | None]:
-        """What goes on after all that the header promises: more sound, or another WAV.
+    def _read_on(self, width: int) -> tuple[bool, int | None]:
+        """What comes after all that the header promises: the end, more sound, or another WAV.
 
         Returns
         -------
-        Bytes of sound that are read already, and how many are to come where that is known.
+        Whether there is more sound, and how many bytes where that is known.
         """
-        if after[:4] not in (b"RIFF", b"RF64"):
+        begin = (self.length or 0) * width % 2  # an odd number of bytes may be filled up
+        ahead = Ahead(self._file, begin)
+        is_no_sound, next_at = after_sound(ahead, begin)
+        if not is_no_sound:
+            ahead.give_back()
             self.notes.append(
                 "there was more sound in the input than its header said: all was read"
             )
-            return after, None
-        following = _wav_stream(self._file, _read_wav_header(self._file, after))
+            return True, None
+        self._keep_extras(ahead, begin, next_at)
+        if next_at is None:
+            return False, None
+        ahead.give_back(next_at)
+        following = _wav_stream(self._file, _read_wav_header(self._file), self.name)
         if following is None or following._raw != self._raw:
-            raise ReadError(
-                "what comes on stdin goes on with a recording of another form: split it"
-            )
-        self.notes.append("the input is joined from recordings")
+            raise ReadError(f"{self._what} goes on with a recording of another form: split it")
+        if JOINED not in self.notes:
+            self.notes.append(JOINED)
         self.length = following.length
-        return b"", None if following.length is None else following.length * width
+        return True, None if following.length is None else following.length * width
+
+    def _keep_extras(self, ahead: Ahead, begin: int, end: int | None) -> None:
+        """Put the chunks behind the samples with those before, for outputs that take them over."""
+        if self._extras is None or JOINED in self.notes:  # then they are of another recording
+            return
+        at = ahead.seek(begin + begin % 2)
+        self._extras.seek(0, os.SEEK_END)
+        while data := ahead.read(COPIED_BYTES if end is None else min(COPIED_BYTES, end - at)):
+            self._extras.write(data)
+            at += len(data)
+        self._extras.flush()
 
 
 class PipeSink:
-    """Raw PCM, or WAV of unknown length, to an open file."""
+    """Raw PCM, or WAV of unknown length, to an open file.
 
-    def __init__(self, file: BinaryIO, raw: RawFormat, header: bytes = b"") -> None:
+    Parameters
+    ----------
+    file
+        Where to write.
+    raw
+        How samples are written.
+    encoding
+        With what else is in the input. Of that a WAV has in front of its samples what is known when
+        it begins; the rest is noted at its end.
+    """
+
+    def __init__(self, file: BinaryIO, raw: RawFormat, encoding: Encoding) -> None:
         self.name = "-"
         self.clips = raw.subtype not in FLOAT_SUBTYPES
         self.lost_tags: list[str] = []
         self.notes: list[str] = []
         self._file = file
         self._raw = raw
-        self._header = header
+        self._encoding = encoding
+        self._header, self._kept = b"", list[riff.Chunk]()
+        if encoding.format == "RAW":
+            self.lost_tags = [name for name, text in encoding.tags.items() if text]
+        else:
+            self._kept = _kept_extras(encoding)
+            self._header, self.lost_tags = _streaming_wav_header(raw, encoding, self._kept)
 
     def write(self, block: Samples) -> None:
         """See `streams.Sink`."""
@@ -150,6 +191,7 @@ class PipeSink:
 
     def keep_partial(self) -> str:
         """See `streams.Sink`: what has been written to a pipe is gone."""
+        self._say_what_is_lost()
         return "written"
 
     def __enter__(self) -> PipeSink:
@@ -161,7 +203,16 @@ class PipeSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pass
+        if kind is None:
+            self._say_what_is_lost()
+
+    def _say_what_is_lost(self) -> None:
+        path, kind = self._encoding.origin or (None, "")
+        if path is not None and kind in WAV_FAMILY and self._encoding.format != "RAW":
+            self.notes += riff.said([c for c in riff.extras(path) if c not in self._kept])
+        else:
+            told, _, notes = told_by(self._encoding)
+            self.notes += notes + lost_texts(told, self._encoding.tags)
 
 
 class SpooledSink(FileSink):
@@ -195,28 +246,20 @@ class SpooledSink(FileSink):
         return "written"
 
     def _copy(self, path: Path) -> None:
-        with path.open("rb") as spooled:
-            while data := spooled.read(COPIED_AT_ONCE):
-                write_all(self._pipe, data)
+        try:
+            with path.open("rb") as spooled:
+                while data := spooled.read(COPIED_BYTES):
+                    write_all(self._pipe, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UserError(f"cannot write to stdout: {error.strerror}") from None
 
 
-def write_all(file: BinaryIO, data: bytes) -> None:
-    """Write to a file without a buffer, which may take less than it is given.
-
-    What a buffer still holds is written when it goes, even after a signal has ended the work: that
-    would wait for ever where nobody reads.
-    """
-    left = memoryview(data)
-    while left:
-        taken = file.write(left)
-        if taken is None:  # it does not wait itself, and has no room
-            select.select([], [file], [])
-        else:
-            left = left[taken:]
-
-
-def open_pipe_source(file: BinaryIO, raw: RawFormat | None) -> PipeSource | FileSource:
-    """What comes on stdin: raw PCM if `raw` says so, else any sound file.
+def open_pipe_source(
+    file: BinaryIO, raw: RawFormat | None, name: str = "-"
+) -> PipeSource | FileSource:
+    """What comes on stdin, or from another pipe: raw PCM if `raw` says so, else any sound file.
 
     A WAV of PCM is read as it comes; other formats have to be seeked in and are first written to
     a temporary file.
@@ -227,26 +270,40 @@ def open_pipe_source(file: BinaryIO, raw: RawFormat | None) -> PipeSource | File
         There is nothing, or nothing that libsndfile knows.
     """
     if raw is not None:
-        return PipeSource(file, raw)
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return _file_source(file)
-    begun = _read_wav_header(file)
+        return PipeSource(file, raw, name=name)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and (path := _path_of(file)) is not None:
+        return _file_source(name, file, path)
+    flow = Flow(file)
+    begun = _read_wav_header(flow)
     if not begun:
-        raise UserError("nothing came on stdin")
+        raise UserError("nothing came on stdin" if name == "-" else f"nothing came from {name}")
     if begun[:4] in (b"RIFF", b"RF64") and begun[-8:-4] == b"data":
-        source = _wav_stream(file, begun)
+        source = _wav_stream(flow, begun, name)
         if source is not None:
             return source
-    spool = tempfile.TemporaryFile(prefix="gtcrn-")  # noqa: SIM115 - lives as long as the source
+    spool = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115 - as long as the source
     spool.write(begun)
-    shutil.copyfileobj(file, spool)
+    while data := flow.read(COPIED_BYTES):
+        spool.write(data)
+    spool.flush()
     spool.seek(0)
-    return _file_source(spool)
+    return _file_source(name, cast(BinaryIO, spool), _reopenable(spool.name))
 
 
-def _file_source(file: BinaryIO) -> FileSource:
+def _path_of(file: BinaryIO) -> Path | None:
+    """A name by which an open file can be opened again; ``None`` where the system has none."""
+    path = Path(f"/proc/self/fd/{file.fileno()}")
+    return path if os.access(path, os.R_OK) else None
+
+
+def _reopenable(name: str) -> Path | None:
+    """The path of an open temporary file, which Windows does not let anybody open again."""
+    return None if os.name == "nt" else Path(name)
+
+
+def _file_source(name: str, file: BinaryIO, path: Path | None) -> FileSource:
     try:
-        return FileSource("-", file=file)
+        return FileSource(name, file=file, origin=path)
     except UnknownFormatError as error:
         error.file = file  # for who knows more formats
         raise
@@ -266,40 +323,29 @@ def open_pipe_sink(
         raise UserError("stdout is a terminal: redirect it, pipe it on, or give a file name")
     if encoding.format == "RAW":
         raw = RawFormat(encoding.subtype, encoding.endian, sample_rate, channels)
-        return PipeSink(file, raw)
+        return PipeSink(file, raw, encoding)
     if encoding.format not in ("WAV", "WAVEX") or encoding.subtype not in BYTES_OF_SUBTYPE:
         return SpooledSink(file, sample_rate, channels, encoding)
     raw = RawFormat(encoding.subtype, "LITTLE", sample_rate, channels)
-    return PipeSink(file, raw, _streaming_wav_header(sample_rate, channels, encoding))
+    return PipeSink(file, raw, encoding)
 
 
-def _read_exactly(file: BinaryIO, count: int) -> bytes:
-    """An unbuffered file returns what is there; a header is needed whole. Less only at the end."""
-    data = b""
-    while len(data) < count:
-        more = file.read(count - len(data))
-        if not more:
-            break
-        data += more
-    return data
-
-
-def _read_wav_header(file: BinaryIO, begun: bytes = b"") -> bytes:
+def _read_wav_header(file: Flow) -> bytes:
     """The first bytes: of a WAV up to and with the head of its data chunk, else the first 12."""
-    begun += _read_exactly(file, 12 - len(begun))
+    begun = file.read_exactly(12)
     if begun[:4] not in (b"RIFF", b"RF64") or begun[8:] != b"WAVE":
         return begun
     while len(begun) < LONGEST_WAV_HEADER:
-        head = _read_exactly(file, 8)
+        head = file.read_exactly(8)
         begun += head
         if len(head) < 8 or head[:4] == b"data":
             break
         (size,) = struct.unpack("<I", head[4:])
-        begun += _read_exactly(file, min(size + size % 2, LONGEST_WAV_HEADER))
+        begun += file.read_exactly(min(size + size % 2, LONGEST_WAV_HEADER))
     return begun
 
 
-def _wav_stream(file: BinaryIO, header: bytes) -> PipeSource | None:
+def _wav_stream(file: Flow, header: bytes, name: str) -> PipeSource | None:
     """The samples behind `header` as a stream; None where they are not plain PCM."""
     try:
         with soundfile.SoundFile(io.BytesIO(header)) as wav:
@@ -312,19 +358,58 @@ def _wav_stream(file: BinaryIO, header: bytes) -> PipeSource | None:
         return None
     layout = measure(io.BytesIO(header))
     promised = layout.promised if layout else None  # nothing, too, means "to the end" in a stream
-    return PipeSource(file, raw, encoding, promised // raw.bytes_per_sample if promised else None)
+    length = promised // raw.bytes_per_sample if promised else None
+    extras = _origin_of(header, raw)
+    if extras is not None and (path := _reopenable(extras.name)) is not None:
+        encoding = replace(encoding, origin=(path, "WAV"))
+    source = PipeSource(file, raw, encoding, length, name)
+    source._extras = extras
+    if extras is None:
+        source.notes.append("no folder for temporary files: chunks and tags are left out")
+    return source
 
 
-def _streaming_wav_header(sample_rate: int, channels: int, encoding: Encoding) -> bytes:
-    """A WAV header whose sizes say "until the end"."""
+def _origin_of(header: bytes, raw: RawFormat) -> Any:
+    """A file with all of a WAV but its sound, of which it has a sample or two of silence."""
+    silence = bytes(2 * raw.bytes_per_sample)
+    try:
+        file = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115 - as long as the source
+    except OSError:
+        return None
+    file.write(header[:-4] + struct.pack("<I", len(silence)) + silence)
+    file.flush()
+    return file
+
+
+def _kept_extras(encoding: Encoding) -> list[riff.Chunk]:
+    """What goes along from a WAV in the header of a stream, as far as it is known by then."""
+    path, kind = encoding.origin or (None, "")
+    if path is None or kind not in WAV_FAMILY:
+        return []
+    kept, left = [], MOST_EXTRA_BYTES
+    for chunk in riff.extras(path):
+        if chunk.name not in riff.OF_LEVELS and chunk.size < left:
+            kept.append(chunk)
+            left -= chunk.size + 8
+    return kept
+
+
+def _streaming_wav_header(
+    raw: RawFormat, encoding: Encoding, extras: list[riff.Chunk]
+) -> tuple[bytes, list[str]]:
+    """A WAV header whose sizes say "until the end", and the tags that it has no place for."""
     data = io.BytesIO()
-    kind = "WAVEX" if needs_mask(encoding, channels) else "WAV"
+    kind = "WAVEX" if needs_mask(encoding, raw.channels) else "WAV"
     with soundfile.SoundFile(
-        data, "w", sample_rate, channels, encoding.subtype, format=kind
+        data, "w", raw.sample_rate, raw.channels, raw.subtype, format=kind
     ) as wav:
         if kind == "WAVEX":
             speakers.write_mask(wav, encoding.speakers)
-    header = bytearray(data.getvalue())
-    header = header[: header.rindex(b"data") + 8]
-    header[4:8] = header[-4:] = struct.pack("<I", UNKNOWN_SIZE)
-    return bytes(header)
+        goes_along = encoding.origin is not None and encoding.origin[1] in WAV_FAMILY
+        lost = [] if goes_along else set_tags(wav, encoding.tags)
+    header = data.getvalue()
+    header = header[: header.rindex(b"data")]
+    if extras and encoding.origin is not None:
+        header += b"".join(riff.contents(encoding.origin[0], extras))
+    unknown = struct.pack("<I", UNKNOWN_SIZE)
+    return header[:4] + unknown + header[8:] + b"data" + unknown, lost

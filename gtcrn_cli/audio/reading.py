@@ -39,6 +39,8 @@ class FileSource:
         What is in it, where it has no header.
     file
         An open, seekable binary file to read instead; `path` then only names it.
+    origin
+        Where that file can be opened once more, for what else is in it.
 
     Attributes
     ----------
@@ -58,9 +60,14 @@ class FileSource:
     """
 
     def __init__(
-        self, path: str | Path, raw: RawFormat | None = None, file: BinaryIO | None = None
+        self,
+        path: str | Path,
+        raw: RawFormat | None = None,
+        file: BinaryIO | None = None,
+        origin: Path | None = None,
     ) -> None:
         self.name = str(path)
+        self._origin = Path(path) if file is None else origin
         by_name = file is None and Path(path).suffix.lower() not in HEADERLESS_ENDINGS
         self._path = decoding.as_is(path) if by_name else None  # those names would be believed
         self._own = file is None
@@ -105,7 +112,7 @@ class FileSource:
             raw.endian if raw else "FILE",
             self._file.copy_metadata(),
             0 if raw else speakers.read_mask(self._file),
-            (Path(self.name), self._file.format) if self._own and not raw else None,
+            None if raw or self._origin is None else (self._origin, self._file.format),
         )
         self._order = speakers.order_of(self.encoding.format, self.encoding.subtype, self.channels)
         layout = self._survey.layout

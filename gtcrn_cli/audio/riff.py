@@ -49,6 +49,8 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
             size = data_size
         if at + 8 + size > end or not all(0x20 <= byte < 0x7F for byte in name):
             return
+        if name in (b"RIFF", b"RF64", b"BW64", b"FORM"):
+            return  # another recording, of those that the file is joined from
         yield Chunk(name, at + 8, size)
         at += 8 + size + size % 2
 
@@ -79,6 +81,15 @@ def copy_extras(source: Path, target: Path) -> list[str]:
                 new.write(b"\0" * (chunk.size % 2))
             _write_size(new)
     return said(left_out)
+
+
+def contents(path: Path, kept: list[Chunk]) -> Iterator[bytes]:
+    """These chunks of a file, as they are laid down."""
+    with path.open("rb") as file:
+        for chunk in kept:
+            file.seek(chunk.at)
+            yield chunk.name + struct.pack("<I", chunk.size) + file.read(chunk.size)
+            yield bytes(chunk.size % 2)
 
 
 def said(left_out: list[Chunk]) -> list[str]:

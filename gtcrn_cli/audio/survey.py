@@ -90,20 +90,28 @@ def _survey_container(file: BinaryIO, layout: containers.Layout) -> Survey:
     start, end = 0, size_of(file)
     found = Survey([], [layout.odd] if layout.odd else [])
     while layout.next_at is not None:
-        found.parts.append(Part(View(file, start, start + layout.next_at)))
+        behind = start + layout.next_at
+        found.parts.append(Part(View(file, start, _end_of_sound(file, start, layout) or behind)))
         start += layout.next_at
         following = containers.measure(View(file, start, end))
         if following is None:
             break
         layout = following
     view = None
-    if start or (layout.fits and layout.patches):
-        view = View(file, start, end, {start + at: new for at, new in layout.patches.items()})
-    elif bytes_at(file, 0, 4) == b"riff" and not layout.is_short:
-        view = View(file, 0, layout.data_at + layout.there)  # libsndfile would read what follows
+    last = None if layout.is_short else _end_of_sound(file, start, layout)
+    if start or last or (layout.fits and layout.patches):
+        patches = {start + at: new for at, new in layout.patches.items()}
+        view = View(file, start, last or end, patches)
     found.parts.append(Part(view))
     found.layout = layout
     return found
+
+
+def _end_of_sound(file: BinaryIO, start: int, layout: containers.Layout) -> int | None:
+    """Where the sound of a recording ends, if libsndfile would read what follows it, too."""
+    begun = bytes_at(file, start, 12)
+    reads_on = begun[:4] == b"riff" or begun[8:] in (b"8SVX", b"16SV")
+    return start + layout.data_at + layout.there if reads_on else None
 
 
 def _survey_ogg(file: BinaryIO) -> Survey:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import riff
+import soundfile
+
+from . import decoding, riff
 from .formats import WAV_FAMILY, Tags
 
 WITH_ID3 = ("MPEG", "MP3", "AIFF")  # by libsndfile's names
@@ -40,6 +42,8 @@ ID3_NAMES = {
 }
 _FRAMES = {name: frame for frame, name in ID3_NAMES.items()}
 OF_ENCODERS = ("encoder", "software", "encodedby", "tsse")  # what made the old file
+
+LONGEST_FLAC_BLOCK = 1 << 24  # bytes: its size has 24 bits
 
 DAMAGED = "tags of the input are damaged: not all of them may be here"
 
@@ -105,19 +109,29 @@ def told_by(texts: Tags, origin: tuple[Path, str] | None) -> tuple[Metadata, Any
         told = replace(more, texts=more.texts or told.texts)
         notes += [DAMAGED] if told.is_damaged else []
     elif path is not None and kind in WAV_FAMILY:
+        told.texts = _texts_of_wav(path) or told.texts
         notes += riff.said([chunk for chunk in riff.extras(path) if chunk.name != b"LIST"])
     return told, frames, notes
 
 
-def missing(names: Iterable[str], pictures: int = 0, chapters: int = 0) -> str:
-    """A note of what the format of an output has no place for; empty where that is nothing."""
+def _texts_of_wav(path: Path) -> dict[str, list[str]]:
+    """Also those behind the sound, which come last from a pipe."""
+    try:
+        with soundfile.SoundFile(decoding.as_is(path)) as file:
+            return {name: [text] for name, text in file.copy_metadata().items() if text}
+    except soundfile.LibsndfileError:
+        return {}
+
+
+def missing(names: Iterable[str], pictures: int = 0, chapters: int = 0) -> list[str]:
+    """A note of what the format of an output has no place for; none where that is nothing."""
     counted = [
         f"{count} {what}{'s' if count > 1 else ''}"
         for count, what in ((pictures, "picture"), (chapters, "chapter"))
         if count
     ]
-    lost = [*sorted(names), *counted]
-    return f"the format has no place for, and so left out are: {', '.join(lost)}" if lost else ""
+    lost = [*sorted(name or "a text without a name" for name in names), *counted]
+    return [f"the format has no place for, and so left out are: {', '.join(lost)}"] if lost else []
 
 
 def _read(path: Path, format_name: str) -> tuple[Metadata, Any]:
@@ -135,8 +149,8 @@ def _read(path: Path, format_name: str) -> tuple[Metadata, Any]:
     return found, None
 
 
-def write(path: Path, format_name: str, tags: Metadata, frames: Any = None) -> None:
-    """Give a file these tags, and none else.
+def write(path: Path, format_name: str, tags: Metadata, frames: Any = None) -> list[str]:
+    """Give a file these tags, and none else; says what it has no place for.
 
     Parameters
     ----------
@@ -145,22 +159,43 @@ def write(path: Path, format_name: str, tags: Metadata, frames: Any = None) -> N
     tags, frames
         As `read` gives them; `frames` go as they are from one file with ID3 to another.
     """
-    if format_name in WITH_ID3:
-        _write_id3(path, format_name, tags, frames)
-        return
+    from mutagen import MutagenError
+
+    try:
+        if format_name in WITH_ID3:
+            _write_id3(path, format_name, tags, frames)
+            return missing([] if frames else tags.others, 0, tags.chapters)
+        names, pictures = _write_comments(path, format_name, tags)
+        return missing([*names, *tags.others], pictures, tags.chapters)
+    except (MutagenError, ValueError) as error:
+        return [f"tags and pictures could not be written: {error}"]
+
+
+def _write_comments(path: Path, format_name: str, tags: Metadata) -> tuple[list[str], int]:
+    """Names of texts and number of pictures for which there is no place."""
     file = _open_comments(path, format_name)
     file.delete()
     if file.tags is None:
         file.add_tags()
+    lost = [name for name in tags.texts if not _is_comment_name(name)]
     for name, texts in tags.texts.items():
-        file.tags[name] = texts
+        if name not in lost:
+            file.tags[name] = texts
+    pictures = tags.pictures
     if format_name == "FLAC":
-        for picture in tags.pictures:
+        pictures = [picture for picture in pictures if len(picture.write()) < LONGEST_FLAC_BLOCK]
+        for picture in pictures:
             file.add_picture(picture)
-    elif tags.pictures:
-        encoded = [base64.b64encode(picture.write()).decode() for picture in tags.pictures]
+    elif pictures:
+        encoded = [base64.b64encode(picture.write()).decode() for picture in pictures]
         file.tags["metadata_block_picture"] = encoded
     file.save()
+    return lost, len(tags.pictures) - len(pictures)
+
+
+def _is_comment_name(name: str) -> bool:
+    """Whether a Vorbis comment may be called so (its specification I, 5.2.2)."""
+    return name != "" and all(" " <= letter <= "}" and letter != "=" for letter in name)
 
 
 def _open_comments(path: Path, format_name: str) -> Any:

@@ -5,9 +5,21 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 TAG_BYTES = 128  # decoders of MPEG look for tags in the last so many bytes
+
+
+class Readable(Protocol):
+    """What can be read from any place."""
+
+    def seek(self, offset: int, /) -> int:
+        """Move to a place, in bytes from the start."""
+        ...
+
+    def read(self, count: int, /) -> bytes:
+        """The next bytes, at most `count`; fewer only at the end."""
+        ...
 
 
 class View:
@@ -102,7 +114,7 @@ def size_of(file: BinaryIO | View) -> int:
     return file.seek(0, io.SEEK_END)
 
 
-def bytes_at(file: BinaryIO | View, position: int, count: int) -> bytes:
+def bytes_at(file: Readable, position: int, count: int) -> bytes:
     """`count` bytes of a buffered file, fewer at its end."""
     file.seek(position)
     return file.read(count)

@@ -13,7 +13,7 @@ import soundfile
 from support.sound import si_sdr_db
 
 from gtcrn_cli.audio import ffmpeg
-from gtcrn_cli.audio.opening import Output
+from gtcrn_cli.audio.opening import Output, open_sink, open_source
 from gtcrn_cli.enhancement.engines import Engine, load_engine
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.pipeline import denoise
@@ -305,3 +305,101 @@ def test_times_that_cannot_be_right_do_not_make_days_of_silence(
         for block in source.blocks(4_000):
             got += len(block)
     assert got <= 3 * 16_000
+
+
+def copy(source: Path, target: Path, **how) -> list[str]:
+    opened = open_source(str(source))
+    with open_sink(str(target), opened, Output(**how)) as sink:
+        for block in opened.blocks(9_999):
+            sink.write(block)
+    return sink.notes
+
+
+def noise(path: Path, rate: int, channels: int, seconds: float = 0.3) -> Path:
+    rng = np.random.default_rng(0)
+    soundfile.write(path, rng.uniform(-0.1, 0.1, (round(seconds * rate), channels)), rate)
+    return path
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("rate", "ending", "now"),
+    [
+        (192_000, ".m4a", 96_000),
+        (37_800, ".m4a", None),
+        (44_100, ".webm", 48_000),
+        (96_000, ".mp2", 48_000),
+        (48_000, ".m4a", 48_000),
+        (44_100, ".mka", 44_100),
+    ],
+)
+def test_a_rate_that_an_encoder_does_not_know_is_said(
+    rate: int, ending: str, now: int | None, tmp_path: Path
+):
+    target = tmp_path / f"out{ending}"
+    notes = copy(noise(tmp_path / "in.wav", rate, 1), target)
+    made = int(probe(target)["streams"][0]["sample_rate"])
+    assert now in (None, made)
+    said = [note for note in notes if f"no {rate} Hz" in note]
+    assert len(said) == (made != rate)
+    assert all(f"written at {made} Hz" in note for note in said)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("channels", "ending"), [(4, ".mp2"), (6, ".ts"), (3, ".avi")])
+def test_channels_are_not_mixed(channels: int, ending: str, tmp_path: Path):
+    source = noise(tmp_path / "in.wav", 48_000, channels)
+    with pytest.raises(UserError, match=f"would have 2 of {channels} channels"):
+        copy(source, tmp_path / f"out{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", [".mp2", ".ac3", ".eac3", ".wma", ".avi", ".ts", ".mpg", ".m4a"])
+def test_a_bit_rate_that_is_asked_for_is_used(ending: str, tmp_path: Path):
+    source = noise(tmp_path / "in.wav", 48_000, 2, 1.0)
+    sizes = []
+    for kbits in (96, 192):
+        target = tmp_path / f"{kbits}{ending}"
+        copy(source, target, bit_rate=1000 * kbits)
+        sizes.append(target.stat().st_size)
+    assert 1.6 < sizes[1] / sizes[0] < 2.4
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", [".wv", ".tta", ".mka", ".mov", ".m4a"])
+def test_what_has_no_bit_rate_is_not_given_one(ending: str, tmp_path: Path):
+    source = noise(tmp_path / "in.wav", 48_000, 1)
+    if ending not in (".wv", ".tta"):  # which get a lossless track where they have one
+        codec = {".mka": "flac", ".mov": "pcm_s16le", ".m4a": "alac"}[ending]
+        run("-i", source, "-c:a", codec, tmp_path / f"in{ending}")
+        source = tmp_path / f"in{ending}"
+    with pytest.raises(UserError, match="no bit rate: leave out --bitrate"):
+        copy(source, tmp_path / f"out{ending}", bit_rate=64_000)
+    assert not list(tmp_path.glob("*out*"))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", [".m4a", ".mka"])
+def test_a_link_has_the_ending_that_counts(ending: str, tmp_path: Path):
+    """What it leads to may be called anything."""
+    source = noise(tmp_path / "in.wav", 48_000, 1)
+    (tmp_path / f"out{ending}").symlink_to("blob")
+    copy(source, tmp_path / f"out{ending}")
+    assert probe(tmp_path / "blob")["streams"][0]["codec_type"] == "audio"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blob", "in.wav", f"out{ending}"]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt, OSError])
+def test_a_failure_at_the_start_leaves_nothing(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    source = noise(tmp_path / "in.wav", 48_000, 1)
+    monkeypatch.setattr(ffmpeg, "_start", fail)
+    with pytest.raises(error):
+        copy(source, tmp_path / "out.m4a")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import soundfile
 
 from gtcrn_cli.audio.files import FileSink
-from gtcrn_cli.audio.formats import Encoding, encoding_for
+from gtcrn_cli.audio.formats import Encoding, RawFormat, encoding_for
 from gtcrn_cli.audio.reading import FileSource
 from gtcrn_cli.errors import ReadError, UserError
 from gtcrn_cli.paths import require_distinct
@@ -105,11 +107,28 @@ def test_a_format_that_cannot_hold_the_samples_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("length", "expected"), [(1000, "WAV"), (2**29, "RF64"), (None, "WAVEX")])
-def test_a_wav_that_may_pass_4_gb_is_an_rf64(tmp_path: Path, length: int | None, expected: str):
+@pytest.mark.parametrize(
+    ("length", "subtype", "expected"),
+    [
+        (1_000, "PCM_16", "WAV"),
+        (2**30 - 20_000, "PCM_16", "WAV"),
+        (2**30, "PCM_16", "RF64"),
+        (2**31 - 40_000, "PCM_U8", "WAV"),
+        (2**31, "ULAW", "RF64"),
+        (2**32 // 6 - 20_000, "PCM_24", "WAV"),
+        (2**29 - 20_000, "FLOAT", "WAV"),
+        (2**29, "FLOAT", "RF64"),
+        (2**28 - 20_000, "DOUBLE", "WAV"),
+        (2**28, "DOUBLE", "RF64"),
+        (None, "PCM_16", "WAVEX"),
+    ],
+)
+def test_a_wav_that_passes_4_gb_is_an_rf64(
+    tmp_path: Path, length: int | None, subtype: str, expected: str
+):
     """Of unknown length it ends as an ordinary WAV when it stays small."""
     path = tmp_path / "a.wav"
-    with FileSink(path, 48_000, 2, Encoding("WAV", "PCM_16"), length=length) as sink:
+    with FileSink(path, 48_000, 2, Encoding("WAV", subtype), length=length) as sink:
         sink.write(np.zeros((10, 2), np.float32))
     assert soundfile.info(path).format == expected
     assert soundfile.info(path).frames == 10
@@ -240,28 +259,69 @@ def test_the_same_file_is_known_by_any_name(tmp_path: Path):
             require_distinct(path, tmp_path / other)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names need not be text on Linux only")
+@pytest.mark.parametrize("name", [b"a.wav", b"\xfca.wav", b"\xfca.flac"])
+def test_a_recording_without_samples_by_any_name(name: bytes, tmp_path: Path):
+    path = tmp_path / os.fsdecode(name)
+    sink = FileSink(path, 16_000, 1, encoding_for(path, Encoding()))
+    if name.endswith(b".wav"):
+        with sink:
+            pass
+        assert FileSource(path).length == 0
+    else:
+        with pytest.raises(UserError, match="without samples"), sink:
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_tags_that_a_format_cannot_hold_are_named(tmp_path: Path):
     encoding = Encoding("W64", "PCM_16", tags={"title": "T", "comment": ""})
     with FileSink(tmp_path / "a.w64", 16_000, 1, encoding) as sink:
         assert sink.lost_tags == ["title"]
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
-@pytest.mark.parametrize("format_name", ["WAV", "FLAC", "AIFF", "CAF"])
+STEPS = {
+    **{"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24},
+    **{"ALAC_16": 16, "DWVW_16": 16, "DWVW_24": 24},
+}
+
+
+def stepping(bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples on and half-way between steps, and beyond full scale; and the nearest steps."""
+    rng = np.random.default_rng(0)
+    full_scale = 2 ** (bits - 1)
+    most = min(2 * full_scale, 2**16)
+    steps = rng.integers(-most, most, (5_000, 2)) / 2 / full_scale
+    loud = rng.uniform(-1.2, 1.2, (5_000, 2))
+    samples = np.concatenate([steps, loud, [[1, -1], [0, -0.0]]]).astype(np.float32)
+    exact = np.rint(samples.astype(float) * full_scale)
+    return samples, np.clip(exact, -full_scale, full_scale - 1)
+
+
+@pytest.mark.parametrize("subtype", STEPS)
+@pytest.mark.parametrize("format_name", ["WAV", "FLAC", "AIFF", "CAF", "VOC", "SVX", "AU", "RAW"])
 def test_samples_are_rounded_to_the_nearest_step(format_name: str, subtype: str, tmp_path: Path):
     """And clipped beyond full scale. libsndfile itself rounds for FLAC, and cuts off for WAV."""
     if subtype not in soundfile.available_subtypes(format_name):
         pytest.skip("libsndfile has no such file")
-    rng = np.random.default_rng(0)
-    full_scale = 2 ** (int(subtype[-2:]) - 1)
-    steps = rng.integers(-(2**16), 2**16, (5_000, 2)) / 2 / full_scale
-    loud = rng.uniform(-1.2, 1.2, (5_000, 2))
-    samples = np.concatenate([steps, loud, [[1, -1], [0, -0.0]]]).astype(np.float32)
-    with FileSink(tmp_path / "file", 48_000, 2, Encoding(format_name, subtype)) as sink:
+    samples, expected = stepping(STEPS[subtype])
+    if format_name == "SVX" or subtype.startswith("DWVW"):
+        samples, expected = samples[:, :1], expected[:, :1]
+    channels = samples.shape[1]
+    with FileSink(tmp_path / "file", 48_000, channels, Encoding(format_name, subtype)) as sink:
         sink.write(samples)
-    written = soundfile.read(tmp_path / "file", dtype="float64")[0] * full_scale
-    exact = samples.astype(float) * full_scale
-    np.testing.assert_array_equal(written, np.clip(np.rint(exact), -full_scale, full_scale - 1))
+    raw = RawFormat(subtype, "FILE", 48_000, channels) if format_name == "RAW" else None
+    written = np.concatenate([*FileSource(tmp_path / "file", raw).blocks(1_000)]).astype(float)
+    written = written[: len(expected)]  # DWVW does not tell its end
+    np.testing.assert_array_equal(written * 2 ** (STEPS[subtype] - 1), expected)
+
+
+@pytest.mark.parametrize("encoding", ["s8", "u8", "s16le", "s16be", "s24le", "s24be"])
+def test_a_stream_is_rounded_as_a_file_is(encoding: str):
+    raw = RawFormat.parse(f"{encoding}:48000:2")
+    samples, expected = stepping(STEPS[raw.subtype])
+    decoded = raw.decode(raw.encode(samples))
+    np.testing.assert_array_equal(decoded.astype(float) * 2 ** (STEPS[raw.subtype] - 1), expected)
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 16_000, 22_050, 44_100])

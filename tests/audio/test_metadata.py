@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -17,8 +20,9 @@ from mutagen.flac import FLAC, Picture
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from gtcrn_cli.audio import ffmpeg, riff, tags
+from gtcrn_cli.audio import ffmpeg, opening, riff, tags
 from gtcrn_cli.audio.opening import Output, open_sink, open_source
+from gtcrn_cli.audio.pipe import open_pipe_source
 from gtcrn_cli.errors import UserError
 
 NOISE = np.random.default_rng(0).uniform(-0.1, 0.1, (48_000, 2)).astype(np.float32)
@@ -105,6 +109,17 @@ def test_what_another_format_has_no_place_for_is_said(tmp_path: Path):
     wav_with(tmp_path / "in.wav", CHUNKS)
     notes = copy(tmp_path / "in.wav", tmp_path / "out.flac")
     assert notes == ["left out of the output: the chunks bext, cue, iXML, odd, smpl"]
+
+
+@pytest.mark.parametrize("chunks", [[], CHUNKS])
+def test_what_a_recording_is_joined_from_is_no_chunk_of_it(chunks: list, tmp_path: Path):
+    """Else the output would end with the noisy second recording."""
+    wav_with(tmp_path / "in.wav", chunks)
+    (tmp_path / "in.wav").write_bytes((tmp_path / "in.wav").read_bytes() * 2)
+    copy(tmp_path / "in.wav", tmp_path / "out.wav")
+    assert [c.name for c in riff.extras(tmp_path / "out.wav")] == [name for name, _ in chunks]
+    opened = open_source(str(tmp_path / "out.wav"))
+    assert (opened.length, opened.notes) == (2 * len(NOISE), [])
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))
@@ -287,6 +302,166 @@ def test_tags_that_are_damaged_are_not_lost_without_a_word(
     assert soundfile.SoundFile(tmp_path / "out.flac").title == "A talk"  # as libsndfile has it
 
 
+@contextmanager
+def stdin_of(path: Path, way: str) -> Iterator[BinaryIO]:
+    """A file by ``<`` or through a pipe."""
+    if way == "file":
+        with path.open("rb", buffering=0) as file:
+            yield file
+        return
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        yield process.stdout
+
+
+def copy_stdin(
+    source: Path, target: Path, way: str, monkeypatch: pytest.MonkeyPatch, **how
+) -> list[str]:
+    """What `copy` does, from stdin; to stdout where the target has no ending."""
+    with stdin_of(source, way) as file, target.with_suffix(".stdout").open("wb") as stdout:
+        opened = open_pipe_source(file, None)
+        monkeypatch.setattr(opening, "open", lambda *_, **__: stdout, raising=False)
+        name = str(target) if target.suffix else "-"
+        with open_sink(name, opened, Output(**how)) as sink:
+            for block in opened.blocks(9_999):
+                sink.write(block)
+    if not target.suffix:
+        target.with_suffix(".stdout").replace(target)
+    return sink.notes + [f"no {name}" for name in sink.lost_tags]
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+@pytest.mark.parametrize("source", [".flac", ".mp3", ".opus"])
+@pytest.mark.parametrize("target", [".flac", ".mp3", ".ogg"])
+def test_tags_and_pictures_come_from_stdin_too(
+    source: str, target: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tagged(tmp_path / f"in{source}")
+    notes = copy_stdin(tmp_path / f"in{source}", tmp_path / f"out{target}", way, monkeypatch)
+    assert notes == []
+    found, _ = tags.read(tmp_path / f"out{target}", NAMES[target])
+    assert found.texts == TEXTS
+    assert [p.data for p in found.pictures] == [PNG]
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+def test_the_bit_rate_comes_from_stdin_too(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with soundfile.SoundFile(
+        *(tmp_path / "in.mp3", "w", 48_000, 2), compression_level=0.1, bitrate_mode="CONSTANT"
+    ) as file:
+        file.write(NOISE)
+    copy_stdin(tmp_path / "in.mp3", tmp_path / "out.mp3", way, monkeypatch)
+    assert bit_rate(tmp_path / "out.mp3") == pytest.approx(bit_rate(tmp_path / "in.mp3"), rel=0.03)
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+@pytest.mark.parametrize("before", [0, 3, 6])
+def test_chunks_of_a_wav_go_through_stdin(
+    before: int, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Those in front of the sound and those behind it; on stdout what is known when it begins."""
+    wav_with(tmp_path / "in.wav", CHUNKS, before)
+    contents = dict(CHUNKS)
+    assert copy_stdin(tmp_path / "in.wav", tmp_path / "out.wav", way, monkeypatch) == []
+    notes = copy_stdin(tmp_path / "in.wav", tmp_path / "out", way, monkeypatch)
+    late = [] if way == "file" else [name for name, _ in CHUNKS[before:]]
+    names = ", ".join(sorted(name.decode().strip() for name in late))
+    assert notes == ([f"left out of the output: the chunks {names}"] if late else [])
+    for path, lost in ((tmp_path / "out.wav", []), (tmp_path / "out", late)):
+        found = riff.extras(path)
+        assert sorted(c.name for c in found) == sorted({*contents} - {*lost})
+        for chunk in found:
+            assert path.read_bytes()[chunk.at :][: chunk.size] == contents[chunk.name]
+        opened = open_source(str(path))
+        assert len(np.concatenate([*opened.blocks(9_999)])) == len(NOISE)
+    notes = copy_stdin(tmp_path / "in.wav", tmp_path / "out.flac", way, monkeypatch)
+    assert notes == ["left out of the output: the chunks bext, cue, iXML, odd, smpl"]
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+@pytest.mark.parametrize("at", ["begin", "end"])
+def test_text_of_a_wav_goes_through_stdin(
+    at: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    text = b"INFOINAM" + struct.pack("<I", 8) + b"A talk\0\0"
+    wav_with(tmp_path / "in.wav", [(b"LIST", text)], at == "begin")
+    copy_stdin(tmp_path / "in.wav", tmp_path / "out.flac", way, monkeypatch)
+    assert FLAC(tmp_path / "out.flac")["title"] == ["A talk"]
+
+
+def test_what_a_stream_of_wav_has_no_place_for_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tagged(tmp_path / "in.flac")
+    notes = copy_stdin(tmp_path / "in.flac", tmp_path / "out", "file", monkeypatch)
+    assert notes == ["the format has no place for, and so left out are: myown, 1 picture"]
+    with soundfile.SoundFile(tmp_path / "out") as file:
+        assert (file.title, file.album) == ("A talk", "Talks")
+    notes = copy_stdin(tmp_path / "in.flac", tmp_path / "raw", "file", monkeypatch, format="RAW")
+    assert "no title" in notes
+    assert (tmp_path / "raw").stat().st_size == 4 * len(NOISE)
+
+
+ODD_NAMES = ["", "Größe", "a=b", "a~b", "tab\t", "語"]
+
+
+@pytest.mark.parametrize("source", [".mp3", ".aiff"])
+@pytest.mark.parametrize("target", ENDINGS)
+def test_texts_whose_names_another_format_does_not_allow(source: str, target: str, tmp_path: Path):
+    """Free texts of ID3 may be called anything, or nothing; Vorbis comments may not."""
+    tagged(tmp_path / f"in{source}")
+    file = id3.ID3(tmp_path / "in.mp3") if source == ".mp3" else AIFF(tmp_path / "in.aiff")
+    frames = file if source == ".mp3" else file.tags
+    for name in ODD_NAMES:
+        frames.add(id3.TXXX(encoding=3, desc=name, text=["one"]))
+    file.save()
+    notes = copy(tmp_path / f"in{source}", tmp_path / f"out{target}")
+    found, _ = tags.read(tmp_path / f"out{target}", NAMES[target])
+    assert TEXTS.items() <= found.texts.items()
+    assert len(found.pictures) == 1
+    if target in (".mp3", ".aiff"):
+        assert notes == []
+        assert {name.lower() for name in ODD_NAMES} <= {*found.texts}
+    else:
+        (note,) = notes
+        assert "a text without a name" in note
+        assert all(name.lower() in note for name in ODD_NAMES if name != "a~b")
+
+
+@pytest.mark.parametrize("target", ENDINGS)
+def test_pictures_of_any_size(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Those of FLAC have less than 16 MiB."""
+    monkeypatch.setattr(tags, "LONGEST_FLAC_BLOCK", 300)
+    tagged(tmp_path / "in.mp3")
+    frames = id3.ID3(tmp_path / "in.mp3")
+    frames.add(id3.APIC(mime="image/png", type=4, desc="back", data=PNG + bytes(100)))
+    frames.save()
+    notes = copy(tmp_path / "in.mp3", tmp_path / f"out{target}")
+    found, _ = tags.read(tmp_path / f"out{target}", NAMES[target])
+    assert len(found.pictures) == (1 if target == ".flac" else 2)
+    assert notes == (
+        ["the format has no place for, and so left out are: 1 picture"] * (target == ".flac")
+    )
+
+
+@pytest.mark.parametrize("error", [MutagenError("it is full"), ValueError("it is full")])
+@pytest.mark.parametrize("target", [".flac", ".opus", ".mp3", ".aiff"])
+def test_tags_that_cannot_be_written_do_not_cost_the_sound(
+    error: Exception, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    tagged(tmp_path / "in.flac")
+    monkeypatch.setattr(tags, "_write_id3", fail)
+    monkeypatch.setattr(tags, "_write_comments", fail)
+    notes = copy(tmp_path / "in.flac", tmp_path / f"out{target}")
+    assert notes == ["tags and pictures could not be written: it is full"]
+    assert soundfile.info(tmp_path / f"out{target}").frames >= len(NOISE)
+
+
 needs_ffmpeg = pytest.mark.skipif(
     not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH"
 )
@@ -368,6 +543,22 @@ def test_what_a_file_of_libsndfile_tells_goes_into_a_container(
     assert "title" in said or (texts["title"], texts["artist"]) == ("A talk", "Me")
     assert "odd" in said or texts["odd"] == "one"
     assert pictures == ("picture" not in said)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", [".m4a", ".mka"])
+def test_texts_that_no_command_line_can_hold_are_said(ending: str, tmp_path: Path):
+    """Names that are none, and texts longer than an argument may be."""
+    tagged(tmp_path / "in.mp3")
+    frames = id3.ID3(tmp_path / "in.mp3")
+    frames.delall("APIC")
+    for name, text in {"": "one", "a=b": "two", "long": "x" * 200_000}.items():
+        frames.add(id3.TXXX(encoding=3, desc=name, text=[text]))
+    frames.save()
+    notes = copy(tmp_path / "in.mp3", tmp_path / f"out{ending}")
+    (note,) = [note for note in notes if "no place" in note]
+    assert all(name in note for name in ("a text without a name", "a=b", "long"))
+    assert facts_of(tmp_path / f"out{ending}")[0]["title"] == "A talk"
 
 
 @needs_ffmpeg

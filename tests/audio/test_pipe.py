@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from gtcrn_cli.audio import ffmpeg, flowing
 from gtcrn_cli.audio.formats import RAW_ENCODINGS, Encoding, RawFormat
+from gtcrn_cli.audio.opening import open_source
 from gtcrn_cli.audio.pipe import open_pipe_sink, open_pipe_source
 from gtcrn_cli.errors import UserError
 
@@ -149,3 +152,126 @@ def test_raw_goes_out_bare(samples: np.ndarray, tmp_path: Path):
 def test_flac_goes_out_whole(samples: np.ndarray, tmp_path: Path):
     data = written(samples, Encoding("FLAC", "PCM_24"), tmp_path)
     assert soundfile.info(io.BytesIO(data)).frames == len(samples)
+
+
+class Hesitant(io.RawIOBase):
+    """A pipe that was set not to wait: it takes and gives a few bytes every other time."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.has_paused = False
+        self._ends = os.pipe()
+        os.close(self._ends[1])  # so that waiting for it ends at once
+
+    def _pauses(self) -> bool:
+        self.has_paused = not self.has_paused
+        return self.has_paused
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self._ends[0]
+
+    def read(self, count: int = -1) -> bytes | None:
+        if self._pauses():
+            return None
+        some = bytes(self.data[: min(count, 701)])
+        del self.data[: len(some)]
+        return some
+
+    def write(self, data) -> int | None:
+        if self._pauses():
+            return None
+        self.data += data[:701]
+        return len(data[:701])
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._ends[0])
+        super().close()
+
+
+@pytest.mark.parametrize(
+    ("format_name", "subtype"), [("RAW", "PCM_16"), ("WAV", "PCM_16"), ("FLAC", "PCM_16")]
+)
+def test_a_pipe_that_does_not_wait_loses_nothing(
+    samples: np.ndarray, format_name: str, subtype: str, monkeypatch: pytest.MonkeyPatch
+):
+    """No sound yet is not the end, and no room yet is no failure."""
+    monkeypatch.setattr(flowing.select, "select", lambda *_: None)
+    raw = RawFormat(subtype, "LITTLE", 48_000, 2)
+    kind = raw.open_arguments() if format_name == "RAW" else {}
+    file = io.BytesIO()
+    with soundfile.SoundFile(
+        file, "w", **({"samplerate": 48_000, "channels": 2, "format": format_name} | kind)
+    ) as sound:
+        sound.write(samples)
+    with Hesitant(file.getvalue()) as pipe:
+        source = open_pipe_source(pipe, raw if format_name == "RAW" else None)
+        back = read_all(source)
+    assert np.abs(back - samples).max() < 1e-4
+    with Hesitant() as pipe:
+        encoding = Encoding(format_name, subtype, "LITTLE" if format_name == "RAW" else "FILE")
+        with open_pipe_sink(pipe, 48_000, 2, encoding) as sink:
+            sink.write(samples)
+        written = soundfile.read(io.BytesIO(bytes(pipe.data)), dtype="float32", **kind)[0]
+    assert np.abs(written - samples).max() < 1e-4
+
+
+def test_a_pipe_set_not_to_wait_is_waited_for(samples: np.ndarray):
+    raw = RawFormat.parse("s16le:48000:2")
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    def feed() -> None:
+        with open(writing, "wb", buffering=0) as file:
+            for part in np.array_split(samples, 3):
+                time.sleep(0.03)
+                file.write(raw.encode(part))
+
+    threading.Thread(target=feed, daemon=True).start()
+    with open(reading, "rb", buffering=0) as pipe:
+        assert len(read_all(open_pipe_source(pipe, raw))) == len(samples)
+
+
+@pytest.mark.parametrize("ending", [".wav", ".flac", ".raw", ".mka"])
+def test_a_pipe_by_its_path_is_read_as_stdin_is(samples: np.ndarray, ending: str, tmp_path: Path):
+    """A shell's <(...), /dev/stdin, or a FIFO: opened once, and never sought in."""
+    raw = RawFormat.parse("s16le:48000:2") if ending == ".raw" else None
+    path = tmp_path / f"a{ending}"
+    if ending == ".mka":
+        if not ffmpeg.is_installed():
+            pytest.skip("ffmpeg and ffprobe are not on the PATH")
+        soundfile.write(tmp_path / "a.wav", samples, 48_000)
+        command = ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "flac", path]
+        subprocess.run(command, check=True)
+        data = path.read_bytes()
+        path.unlink()
+    elif raw:
+        data = raw.encode(samples)
+    else:
+        soundfile.write(path, samples, 48_000)
+        data = path.read_bytes()
+        path.unlink()
+    os.mkfifo(path)
+    threading.Thread(target=path.write_bytes, args=[data], daemon=True).start()
+    source = open_source(str(path), raw)
+    assert source.name == str(path)
+    assert len(read_all(source)) == len(samples)
+    with pipe_with(data) as pipe:
+        assert len(read_all(open_source(f"/dev/fd/{pipe.fileno()}", raw))) == len(samples)
+
+
+@pytest.mark.parametrize(("data", "said"), [(b"", "nothing came from"), (b"no sound", "cannot")])
+def test_a_pipe_without_sound_is_said(data: bytes, said: str):
+    with pipe_with(data) as pipe:
+        path = f"/dev/fd/{pipe.fileno()}"
+        with pytest.raises(UserError, match=f"{said}.*{path}"):
+            open_source(path)
