@@ -9,6 +9,7 @@ What a run did is in the output's manifest, so the next one does what is missing
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -167,7 +168,7 @@ def manifest_of(output: str) -> Path:
     """Where the manifest of an output folder is: in it, or for a URL in the user's state folder."""
     if not is_url(output):
         return Path(output, FILE_NAME)
-    name = hashlib.sha256(absolute(output).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(absolute(output))).hexdigest()[:16]
     return user_state_path("gtcrn") / "batches" / f"{name}.jsonl"
 
 

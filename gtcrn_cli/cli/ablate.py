@@ -63,15 +63,17 @@ def ablate(
     """
     require_torch()
     require_run(folder, "cpu")
+    results_file, figure = folder / "results.json", folder / "figure.svg"
     import torch
 
     from ..errors import MissingExtraError
     from ..network.config import GTCRNConfig
     from ..paths import write_whole
-    from ..training.ablation import NETWORKS, as_markdown, draw
+    from ..training.ablation import NETWORKS, as_markdown, draw, require_results
     from ..training.ablation import ablate as run_ablation
     from ..training.plan import Plan
 
+    require_results(results_file, figure)
     configs = [GTCRNConfig.parse(name) for name in config or NETWORKS]
     say = partial(typer.echo, err=True)
     torch.set_num_threads(threads)
@@ -87,9 +89,9 @@ def ablate(
         seed=seed,
     )
     results = run_ablation(folder, configs, plan, seeds, examples, corpora, valid, workers, say)
-    write_whole(folder / "results.json", results.to_json().encode())
+    write_whole(results_file, results.to_json().encode())
     typer.echo(as_markdown(results), nl=False)
     try:
-        draw(results, folder / "figure.svg")
+        draw(results, figure)
     except MissingExtraError as error:
         say(f"no figure: {error}")

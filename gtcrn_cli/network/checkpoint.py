@@ -87,7 +87,7 @@ class Checkpoint:
         metadata = {
             "format": _FORMAT,
             "config": json.dumps(self.config.to_dict()),
-            "card": json.dumps(self.card, ensure_ascii=False),
+            "card": _text(json.dumps(self.card, ensure_ascii=False)),
             "sha256": self.digest,
         }
         contiguous = {name: np.ascontiguousarray(w) for name, w in self.weights.items()}
@@ -132,6 +132,11 @@ class Checkpoint:
             raise UserError(f"{path} is damaged (its digest differs): get or add it again")
         checkpoint.require_numbers(path)
         return checkpoint
+
+
+def _text(json_text: str) -> str:
+    """What a header can hold: names of files that are no text, escaped as JSON has it."""
+    return json_text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_card(path: Path) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..enhancement.engines import ENGINES, load_engine
 from ..enhancement.enhancer import enhance
-from ..errors import MissingExtraError
+from ..errors import MissingExtraError, UserError
 from ..evaluation.measures import AGAINST_CLEAN
 from ..evaluation.recordings import Mono
 from ..markdown import table
@@ -55,6 +55,7 @@ EXAMPLES_SEED = 1000  # of the held-out examples that are scored
 EARLY_STEPS = 40  # of training, over which gradients are compared
 TIMED_FRAMES = {"native": 200, "torch": 5}  # few, so that a busy machine lets some pass
 TIMED_ROUNDS = 20
+RESULTS_SIGN = b'{\n  "noisy": {'  # how `Ablation.to_json` begins
 GRADIENTS_FILE, SCORES_FILE = "gradients.json", "scores.json"
 
 Scores = dict[str, float]  # by measure, means over the examples
@@ -101,6 +102,26 @@ class Ablation:
     def to_json(self) -> str:
         """All that was measured."""
         return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def require_results(results: Path, figure: Path) -> None:
+    """Refuse to replace results, or a figure without any, that no comparison has made.
+
+    Raises
+    ------
+    UserError
+        With the name.
+    """
+    try:
+        with results.open("rb") as file:
+            made = RESULTS_SIGN.startswith(file.read(len(RESULTS_SIGN)))
+    except FileNotFoundError:
+        made = not figure.exists()
+        results = figure
+    except OSError as error:
+        raise UserError(f"cannot read {results}: {error.strerror}") from None
+    if not made:
+        raise UserError(f"{results} exists, and no comparison made it: give a new folder")
 
 
 def ablate(

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -201,7 +202,7 @@ def list_clips(path: Path, kind: str) -> list[Clip]:
         grouped.setdefault(group, []).append(file)
     if len(grouped) == 1:
         return [clip for file in files for clip in _split_by_time(file)]
-    shuffled = sorted(grouped, key=lambda group: hashlib.sha256(group.encode()).digest())
+    shuffled = sorted(grouped, key=lambda group: hashlib.sha256(os.fsencode(group)).digest())
     with_sound = (group for group in shuffled if any(map(_has_sound, grouped[group])))
     held_out = set(islice(with_sound, math.ceil(VALID_SHARE * len(shuffled))))
     return [

@@ -20,6 +20,8 @@ from ..network.model import GTCRN
 from ..paths import replacing
 from .plan import Plan
 
+LOG_SIGN = b"step,hours,"  # how a `Log` begins, also those of earlier versions
+
 
 @dataclass
 class Run:
@@ -55,7 +57,8 @@ class Run:
         Raises
         ------
         UserError
-            The folder has a model and no run; or a run with another plan, or of other recordings.
+            The folder has a model and no run, or a table called ``log.csv`` that is none of a run;
+            or a run with another plan, or of other recordings.
         """
         ema = {name: value.clone() for name, value in network.state_dict().items()}
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -67,6 +70,8 @@ class Run:
             run.load()
         elif run.model.exists():
             raise UserError(f"{run.model} exists, but no run that could go on: give another folder")
+        if not _is_log(run.log):  # rows would be added to it
+            raise UserError(f"{run.log} exists, and is no log of a run: give another folder")
         return run
 
     @property
@@ -78,6 +83,11 @@ class Run:
     def model(self) -> Path:
         """The averaged weights, to use."""
         return self.folder / "model.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """A table of how it went."""
+        return self.folder / "log.csv"
 
     def load(self) -> None:
         """Put a stopped run's state back."""
@@ -174,6 +184,18 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def _is_log(path: Path) -> bool:
+    """Whether rows may be added to a file: there is none, or an empty one, or it is a `Log`."""
+    if not path.is_file():
+        return True
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(LOG_SIGN))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return LOG_SIGN.startswith(head)
 
 
 class Log:

@@ -35,6 +35,15 @@ def test_comes_back_as_it_was_saved(shipped: Checkpoint, tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["Größe €", "caf\udce9", 'q"\\\udcff\n'])
+def test_a_card_holds_names_that_are_no_text(name: str, shipped: Checkpoint, tmp_path: Path):
+    """A model is fitted to recordings whose folder may be called anything."""
+    card = {"description": f"fitted to {name}", "data": [name]}
+    replace(shipped, card=card).save(tmp_path / "a.safetensors")
+    assert Checkpoint.load(tmp_path / "a.safetensors").card == card
+    assert read_card(tmp_path / "a.safetensors") == card
+
+
 def test_the_shipped_model_says_where_it_comes_from(shipped: Checkpoint):
     assert {"description", "data", "licence", "recipe", "scores"} <= set(shipped.card)
     assert read_card(find_model("gtcrn")) == shipped.card

@@ -107,6 +107,7 @@ def test_a_wrong_name_ends_before_anything_is_done(name: str, tmp_path: Path) ->
 @pytest.mark.slow
 def test_another_plan_needs_another_folder(tmp_path: Path) -> None:
     assert run_ablation(tmp_path, "none", seeds=1).exit_code == 0
+    ablation.require_results(tmp_path / "results.json", tmp_path / "figure.svg")
     result = CliRunner().invoke(
         app,
         [
@@ -117,6 +118,18 @@ def test_another_plan_needs_another_folder(tmp_path: Path) -> None:
     )
     assert isinstance(result.exception, UserError)
     assert "another folder" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("results.json", '{"mine": 1}'), ("results.json", "x"), ("figure.svg", "<svg>")],
+)
+def test_what_no_comparison_made_is_not_replaced(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    result = run_ablation(tmp_path, "add")
+    assert f"{name} exists, and no comparison" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == content
 
 
 def test_train_takes_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,15 @@ def test_a_model_that_no_run_made_is_not_replaced(tmp_path: Path, halves: tuple[
     assert (tmp_path / "model.safetensors").read_text() == "precious"
 
 
+def test_nothing_is_added_to_a_table_that_is_no_log(
+    tmp_path: Path, halves: tuple[Corpora, Corpora]
+):
+    (tmp_path / "log.csv").write_text("day,hours\nMonday,8\n")
+    with pytest.raises(UserError, match=r"log\.csv exists, and is no log of a run"):
+        run_training(tmp_path, halves)
+    assert (tmp_path / "log.csv").read_text() == "day,hours\nMonday,8\n"
+
+
 def test_the_card_says_how(tmp_path: Path, halves: tuple[Corpora, Corpora]):
     run_training(tmp_path, halves, replace(PLAN, steps=1), card={"description": "mine"})
     card = Checkpoint.load(tmp_path / "model.safetensors").card

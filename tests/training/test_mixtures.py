@@ -164,6 +164,22 @@ def test_folders_of_any_rate_and_channels(tmp_path: Path):
         assert np.argmax(spectrum) == 440
 
 
+@pytest.mark.parametrize("kind", ["speech", "noise"])
+def test_names_that_are_no_text_are_names_all_the_same(kind: str, tmp_path: Path):
+    for number in range(2):
+        folder = tmp_path / os.fsdecode(b"caf\xe9%d" % number)
+        try:
+            folder.mkdir()
+        except OSError:
+            pytest.skip("this file system takes only names that are text")
+        written = tmp_path / "a.wav"
+        soundfile.write(written, np.full(RATE, 0.1), RATE)
+        written.rename(folder / os.fsdecode(b"\xff.wav"))
+    clips = list_clips(tmp_path, kind)
+    assert sorted(clip.valid for clip in clips) == [False, True]
+    assert load_corpus(clips, tmp_path / "cache").lengths.tolist() == [RATE, RATE]
+
+
 def test_a_single_recording_is_split_by_time(tmp_path: Path):
     soundfile.write(tmp_path / "hum.wav", np.zeros(10 * RATE), RATE)
     train, valid = list_clips(tmp_path, "noise")
