@@ -246,14 +246,9 @@ class SpooledSink(FileSink):
         return "written"
 
     def _copy(self, path: Path) -> None:
-        try:
-            with path.open("rb") as spooled:
-                while data := spooled.read(COPIED_BYTES):
-                    write_all(self._pipe, data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise UserError(f"cannot write to stdout: {error.strerror}") from None
+        with path.open("rb") as spooled:
+            while data := spooled.read(COPIED_BYTES):
+                write_all(self._pipe, data)
 
 
 def open_pipe_source(
