@@ -13,10 +13,10 @@ again.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from ..errors import UserError
+from ..paths import refuse_url
 
 FILE_NAME = ".gtcrn-batch.jsonl"
 SYNC_EVERY_S = 1.0
@@ -82,11 +83,12 @@ class Manifest:
     Raises
     ------
     UserError
-        Another batch is at work there, the file is something else than a manifest, or it cannot be
-        read or written.
+        Another batch is at work there, the file is something else than a manifest or a URL, or it
+        cannot be read or written.
     """
 
     def __init__(self, path: Path, look_only: bool = False) -> None:
+        refuse_url(path)
         self.path = path
         self.look_only = look_only
         self.records: dict[str, Record] = {}
@@ -95,7 +97,7 @@ class Manifest:
         self._file: IO[bytes]
         try:
             if look_only:
-                self._file = path.open("rb") if path.exists() else tempfile.TemporaryFile()  # noqa: SIM115
+                self._file = path.open("rb") if path.exists() else io.BytesIO()
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = path.open("a+b")
@@ -136,7 +138,7 @@ class Manifest:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None and self._file.writable():
+            if kind is None and not self.look_only:
                 self._sync()
         finally:
             self._file.close()

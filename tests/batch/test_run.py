@@ -353,6 +353,7 @@ def test_a_list_on_stdin(source: Path, tmp_path: Path):
         (["in", "out", "--model", "nobody"], 1, "no model"),
         (["in", "out", "--manifest", "in/one.wav"], 1, "is no manifest"),
         (["in", "out", "--manifest", "in/notes.txt", "--dry-run"], 1, "is no manifest"),
+        (["in", "out", "--manifest", "s3://bucket/m"], 1, "s3://bucket/m is a URL"),
         (["in", "out", "--manifest", "r.json", "--report", "r.json"], 2, "same file"),
         (["in", "out", "--dry-run", "--json"], 2, "leave it out"),
         (["in", "out", "--dry-run", "--report", "r.json"], 2, "leave it out"),
@@ -379,6 +380,7 @@ def test_bad_arguments_are_said_before_any_work(
         assert err.count("\n") == 1
     assert not digests(tmp_path / "out")
     assert digests(source) == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"in", "out"}
 
 
 @pytest.mark.slow
