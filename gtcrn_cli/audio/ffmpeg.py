@@ -375,6 +375,7 @@ class MediaSink:
             self._told, self._chapters = source.tracks.tags, source.tracks.chapters
             self._pictures = len(source.tracks.pictures)
             arguments += self._with_picture(source)
+        self._is_rate_asked = bool(bit_rate)
         if bit_rate is None and (same_kind or takes_any_bit_rate(self.name)):
             bit_rate = encoding.bit_rate
         if bit_rate:
@@ -429,13 +430,15 @@ class MediaSink:
         self._told |= dict.fromkeys(found.others, "")
         self._pictures = len(found.pictures)
         if self._ending in WITH_COVER:
-            for number, picture in enumerate(found.pictures):
-                cover = Path(self._covers, str(number))
+            covers = [Path(self._covers, str(number)) for number in range(len(found.pictures))]
+            for cover, picture in zip(covers, found.pictures, strict=True):
                 cover.write_bytes(picture.data)
+            covers = [cover for cover in covers if _is_picture(cover)]
+            for cover in covers:
                 arguments += ["-i", _file(cover)]
-            if found.pictures:
+            if covers:
                 arguments += ["-map", "0:a:0", "-c:v", "copy"]
-            for number in range(len(found.pictures)):
+            for number in range(len(covers)):
                 arguments += ["-map", f"{number + 1}:v:0", f"-disposition:v:{number}"]
                 arguments += ["attached_pic"]
         for name, text in self._told.items():
@@ -527,7 +530,9 @@ class MediaSink:
     def _error(self) -> UserError:
         says = _last_line(self._complaints)
         advice = ""
-        if "encoder" in says.lower():  # of AMR, for one, which few builds have
+        if "bit_rate" in says and self._is_rate_asked:
+            advice = "; its encoder may not know this bit rate: give another --bitrate"
+        elif "encoder" in says.lower():  # of AMR, for one, which few builds have
             advice = "; this ffmpeg cannot write it: choose another ending, like .m4a or .opus"
         return UserError(f"cannot write {self.name}: ffmpeg says: {says}{advice}")
 
@@ -583,6 +588,14 @@ def _channels_kept(
         sounds = [] if process.returncode else _probe(path).sounds
     now = int(sounds[0]["channels"]) if sounds else channels
     return 0 if now == channels else now
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether ffmpeg can tell the size of a picture: else it would not write the file around it."""
+    command = ["ffprobe", "-v", "quiet", "-protocol_whitelist", "file", "-of", "csv=p=0"]
+    command += ["-show_entries", "stream=width", _file(path)]
+    found = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    return found.stdout.strip() not in (b"", b"0")
 
 
 def _is_argument(name: str, text: str) -> bool:

@@ -367,6 +367,14 @@ def test_a_bit_rate_that_is_asked_for_is_used(ending: str, tmp_path: Path):
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("ending", [".mp2", ".ts"])
+def test_a_bit_rate_that_an_encoder_does_not_know_is_said(ending: str, tmp_path: Path):
+    with pytest.raises(UserError, match="give another --bitrate"):
+        copy(noise(tmp_path / "in.wav", 48_000, 1), tmp_path / f"out{ending}", bit_rate=101_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("ending", [".wv", ".tta", ".mka", ".mov", ".m4a"])
 def test_what_has_no_bit_rate_is_not_given_one(ending: str, tmp_path: Path):
     source = noise(tmp_path / "in.wav", 48_000, 1)

@@ -546,12 +546,21 @@ def test_what_a_file_of_libsndfile_tells_goes_into_a_container(
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("source", [".mp3", ".flac", ".opus"])
+def test_a_damaged_picture_does_not_cost_the_sound(source: str, tmp_path: Path):
+    tagged(tmp_path / f"in{source}")  # its picture has no size
+    notes = copy(tmp_path / f"in{source}", tmp_path / "out.m4a")
+    assert any(note.endswith("1 picture") for note in notes)
+    texts, pictures, _ = facts_of(tmp_path / "out.m4a")
+    assert (texts["title"], pictures) == ("A talk", 0)
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("ending", [".m4a", ".mka"])
 def test_texts_that_no_command_line_can_hold_are_said(ending: str, tmp_path: Path):
     """Names that are none, and texts longer than an argument may be."""
     tagged(tmp_path / "in.mp3")
     frames = id3.ID3(tmp_path / "in.mp3")
-    frames.delall("APIC")
     for name, text in {"": "one", "a=b": "two", "long": "x" * 200_000}.items():
         frames.add(id3.TXXX(encoding=3, desc=name, text=[text]))
     frames.save()
