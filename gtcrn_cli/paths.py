@@ -79,7 +79,7 @@ class Replacement:
         recording. What is the same to the byte, as from the run before, is not kept twice.
         """
         try:
-            for apart in _partial_names(self.target):
+            for apart in partial_names(self.target):
                 if _is_claimed(apart):
                     break
                 with suppress(PermissionError):
@@ -167,11 +167,11 @@ def partial_stem(target: Path) -> str:
 
 def kept_partial_path(target: Path) -> Path:
     """What the finished part of an output is called when its input breaks off: a free name."""
-    return next(path for path in _partial_names(target) if not os.path.lexists(path))
+    return next(path for path in partial_names(target) if not os.path.lexists(path))
 
 
-def _partial_names(target: Path) -> Iterator[Path]:
-    """``NAME.partial.EXT``, ``NAME.partial-2.EXT`` and so on."""
+def partial_names(target: Path) -> Iterator[Path]:
+    """What a part that is kept may be called: ``NAME.partial.EXT``, ``NAME.partial-2.EXT`` ..."""
     longest = _longest_name_bytes(target.parent)
     for number in count(1):
         ending = f".partial{f'-{number}' if number > 1 else ''}{target.suffix}"

@@ -18,8 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import MissingExtraError, UserError
-from ..paths import PARTIAL, partial_path, partial_stem
+from ..paths import PARTIAL, partial_names, partial_path, partial_stem
 
+COMPARED_BYTES = 1 << 20  # of two files, at once
 # There are no folders in these, and making one could make a bucket.
 OBJECT_STORES = ("abfs", "az", "gcs", "gs", "s3", "s3a")
 # What tells that an object has changed, by the names that stores have for it; the first counts.
@@ -202,7 +203,8 @@ def fetched(location: str) -> Iterator[Path]:
 def delivered(location: str) -> Iterator[Path]:
     """Where to write a file, so that it is at `location` when the context is left.
 
-    What else is left beside it, the finished part of an output that broke off, is delivered, too.
+    What else is left beside it, the finished part of an output that broke off, is delivered, too,
+    by a name that is free; an error that tells its name tells that one then.
 
     Raises
     ------
@@ -216,11 +218,15 @@ def delivered(location: str) -> Iterator[Path]:
         return
     files, path = _filesystem(location)
     with tempfile.TemporaryDirectory(prefix="gtcrn-") as folder:
+        target = Path(folder, PurePosixPath(path).name)
         try:
-            yield Path(folder, PurePosixPath(path).name)
-        finally:
-            for local in Path(folder).iterdir():
-                _deliver(files, local, PurePosixPath(path).with_name(local.name))
+            yield target
+        except UserError as error:
+            message = str(error)
+            for part in Path(folder).iterdir():
+                message = message.replace(part.name, _keep(files, part, PurePosixPath(path)))
+            raise UserError(message) from None
+        _deliver(files, target, PurePosixPath(path))
 
 
 def remove(location: str) -> None:
@@ -244,6 +250,32 @@ def remove_partials(locations: Iterable[str]) -> None:
             partial = PARTIAL.fullmatch(path.name)
             if partial and partial["target"] in targets:
                 path.unlink(missing_ok=True)
+
+
+def _keep(files: Any, part: Path, target: PurePosixPath) -> str:
+    """Deliver the finished part of a target, replacing nothing; tells its name there.
+
+    What is the same as a part that is there, as from the run before, is not delivered twice.
+    """
+    for path in map(PurePosixPath, partial_names(Path(target))):
+        with _errors_of_store():
+            is_free = not files.exists(str(path))
+        if is_free:
+            _deliver(files, part, path)
+        if is_free or _is_same(files, part, path):
+            return path.name
+    raise AssertionError("there are names without end")
+
+
+def _is_same(files: Any, local: Path, path: PurePosixPath) -> bool:
+    with _errors_of_store():
+        if files.info(str(path))["size"] != local.stat().st_size:
+            return False
+        with files.open(str(path), "rb") as there, local.open("rb") as here:
+            while block := here.read(COMPARED_BYTES):
+                if there.read(len(block)) != block:
+                    return False
+    return True
 
 
 def _deliver(files: Any, local: Path, path: PurePosixPath) -> None:

@@ -149,6 +149,23 @@ def test_the_finished_part_is_delivered_too(memory):
     assert memory.find("/out") == ["/out/x.partial.wav"]
 
 
+def test_the_finished_part_replaces_nothing(memory):
+    """Not what is called so already; and the same is not there twice."""
+
+    def break_off(content: bytes) -> str:
+        with pytest.raises(UserError) as told, delivered("memory://out/x.wav") as path:
+            path.with_name("x.partial.wav").write_bytes(content)
+            raise UserError("the input broke off: see out/x.partial.wav")
+        return str(told.value)
+
+    memory.pipe("/out/x.partial.wav", b"another")
+    for content, number in ((b"part", 2), (b"part", 2), (b"trap", 3)):
+        assert break_off(content).endswith(f"see out/x.partial-{number}.wav")
+    assert memory.cat("/out/x.partial.wav") == b"another"
+    assert memory.cat("/out/x.partial-2.wav") == b"part"
+    assert len(memory.find("/out")) == 3
+
+
 def test_locations():
     assert join("/a", "b/c") == "/a/b/c"
     assert join("s3://bucket/a", "b/c") == "s3://bucket/a/b/c"
