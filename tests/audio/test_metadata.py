@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -16,44 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutagen import MutagenError, id3
 from mutagen.aiff import AIFF
-from mutagen.flac import FLAC, Picture
-from mutagen.oggopus import OggOpus
+from mutagen.flac import FLAC
 from mutagen.oggvorbis import OggVorbis
+from support.tagged import (
+    CHUNKS,
+    ENDINGS,
+    NAMES,
+    NOISE,
+    PNG,
+    TEXTS,
+    bit_rate,
+    copy,
+    tagged,
+    wav_with,
+)
 
-from gtcrn_cli.audio import ffmpeg, opening, riff, tags
-from gtcrn_cli.audio.opening import Output, open_sink, open_source
-from gtcrn_cli.audio.pipe import open_pipe_source
+from gtcrn_cli.audio import ffmpeg, riff, tags
+from gtcrn_cli.audio.opening import open_source
 from gtcrn_cli.errors import UserError
-
-NOISE = np.random.default_rng(0).uniform(-0.1, 0.1, (48_000, 2)).astype(np.float32)
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(200)
-
-
-def copy(source: Path, target: Path, **how) -> list[str]:
-    opened = open_source(str(source))
-    with open_sink(str(target), opened, Output(**how)) as sink:
-        for block in opened.blocks(9_999):
-            sink.write(block)
-    return sink.notes
-
-
-def wav_with(path: Path, chunks: list[tuple[bytes, bytes]], before: int = 0, **how) -> None:
-    """A WAV with these chunks, the first of them in front of the sound."""
-    soundfile.write(path, NOISE, 48_000, **how)
-    data = path.read_bytes()
-    laid = [name + struct.pack("<I", len(c)) + c + bytes(len(c) % 2) for name, c in chunks]
-    data = data[:12] + b"".join(laid[:before]) + data[12:] + b"".join(laid[before:])
-    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
-
-
-CHUNKS = [
-    (b"bext", b"a recorder".ljust(602, b"\0") + struct.pack("<Q", 123_456_789)),
-    (b"iXML", b"<BWFXML><SCENE>1</SCENE></BWFXML>"),
-    (b"cue ", struct.pack("<IIIIIII", 1, 1, 4800, 0x61746164, 0, 0, 4800)),
-    (b"LIST", b"adtllabl" + struct.pack("<II", 10, 1) + b"mark\0\0"),
-    (b"smpl", bytes(36)),
-    (b"odd ", b"one"),
-]
 
 
 @pytest.mark.parametrize("before", [0, 2, 6])
@@ -133,67 +110,6 @@ def test_damaged_chunks_do_no_harm(damage: bytes, at: int):
         assert 0 <= chunk.at <= chunk.at + chunk.size <= len(data)
 
 
-def cover() -> Picture:
-    picture = Picture()
-    picture.type, picture.mime, picture.desc, picture.data = 3, "image/png", "cover", PNG
-    return picture
-
-
-TEXTS = {
-    "title": ["A talk"],
-    "artist": ["Somebody", "Somebody else"],
-    "date": ["2026"],
-    "tracknumber": ["3"],
-    "comment": ["Words"],
-    "myown": ["free text"],
-    "copyright": ["mine"],
-    "genre": ["Speech"],
-    "album": ["Talks"],
-}
-
-
-def tagged(path: Path) -> None:
-    """A file of that format with texts and a picture, by mutagen's own hand."""
-    soundfile.write(
-        path,
-        NOISE,
-        48_000,
-        **({"subtype": "OPUS", "format": "OGG"} if path.suffix == ".opus" else {}),
-    )
-    kind = {".flac": FLAC, ".ogg": OggVorbis, ".opus": OggOpus}.get(path.suffix)
-    if kind is None:
-        file = id3.ID3() if path.suffix == ".mp3" else AIFF(path)
-        if path.suffix == ".aiff":
-            file.add_tags()
-        target = file if path.suffix == ".mp3" else file.tags
-        target.add(id3.TIT2(text=TEXTS["title"]))
-        target.add(id3.TPE1(text=TEXTS["artist"]))
-        target.add(id3.TDRC(text=TEXTS["date"]))
-        target.add(id3.TRCK(text=TEXTS["tracknumber"]))
-        target.add(id3.TCOP(text=TEXTS["copyright"]))
-        target.add(id3.TCON(text=TEXTS["genre"]))
-        target.add(id3.TALB(text=TEXTS["album"]))
-        target.add(id3.COMM(lang="eng", desc="", text=TEXTS["comment"]))
-        target.add(id3.TXXX(desc="myown", text=TEXTS["myown"]))
-        target.add(id3.APIC(mime="image/png", type=3, desc="cover", data=PNG))
-        file.save(path) if path.suffix == ".mp3" else file.save()
-        return
-    file = kind(path)
-    for name, texts in TEXTS.items():
-        file[name] = texts
-    if path.suffix == ".flac":
-        file.add_picture(cover())
-    else:
-        import base64
-
-        file["metadata_block_picture"] = [base64.b64encode(cover().write()).decode()]
-    file.save()
-
-
-ENDINGS = [".flac", ".ogg", ".opus", ".mp3", ".aiff"]
-NAMES = {".flac": "FLAC", ".ogg": "OGG", ".opus": "OGG", ".mp3": "MP3", ".aiff": "AIFF"}
-
-
 @pytest.mark.parametrize("target", ENDINGS)
 @pytest.mark.parametrize("source", ENDINGS)
 def test_tags_and_pictures_go_from_every_format_to_every_other(
@@ -247,11 +163,6 @@ def test_text_of_a_wav_goes_to_every_format(tmp_path: Path):
         }
 
 
-def bit_rate(path: Path) -> float:
-    """In kbit/s, of the whole file."""
-    return path.stat().st_size * 8 / soundfile.info(path).duration / 1000
-
-
 @pytest.mark.parametrize("kbits", [64, 128, 256, 320])
 @pytest.mark.parametrize("target", [".mp3", ".opus"])
 @pytest.mark.slow
@@ -300,108 +211,6 @@ def test_tags_that_are_damaged_are_not_lost_without_a_word(
     notes = copy(tmp_path / "in.flac", tmp_path / "out.flac")
     assert any("tags of the input are damaged" in note for note in notes)
     assert soundfile.SoundFile(tmp_path / "out.flac").title == "A talk"  # as libsndfile has it
-
-
-@contextmanager
-def stdin_of(path: Path, way: str) -> Iterator[BinaryIO]:
-    """A file by ``<`` or through a pipe."""
-    if way == "file":
-        with path.open("rb", buffering=0) as file:
-            yield file
-        return
-    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE, bufsize=0) as process:
-        assert process.stdout is not None
-        yield process.stdout
-
-
-def copy_stdin(
-    source: Path, target: Path, way: str, monkeypatch: pytest.MonkeyPatch, **how
-) -> list[str]:
-    """What `copy` does, from stdin; to stdout where the target has no ending."""
-    with stdin_of(source, way) as file, target.with_suffix(".stdout").open("wb") as stdout:
-        opened = open_pipe_source(file, None)
-        monkeypatch.setattr(opening, "open", lambda *_, **__: stdout, raising=False)
-        name = str(target) if target.suffix else "-"
-        with open_sink(name, opened, Output(**how)) as sink:
-            for block in opened.blocks(9_999):
-                sink.write(block)
-    if not target.suffix:
-        target.with_suffix(".stdout").replace(target)
-    return sink.notes + [f"no {name}" for name in sink.lost_tags]
-
-
-@pytest.mark.parametrize("way", ["file", "pipe"])
-@pytest.mark.parametrize("source", [".flac", ".mp3", ".opus"])
-@pytest.mark.parametrize("target", [".flac", ".mp3", ".ogg"])
-def test_tags_and_pictures_come_from_stdin_too(
-    source: str, target: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    tagged(tmp_path / f"in{source}")
-    notes = copy_stdin(tmp_path / f"in{source}", tmp_path / f"out{target}", way, monkeypatch)
-    assert notes == []
-    found, _ = tags.read(tmp_path / f"out{target}", NAMES[target])
-    assert found.texts == TEXTS
-    assert [p.data for p in found.pictures] == [PNG]
-
-
-@pytest.mark.parametrize("way", ["file", "pipe"])
-def test_the_bit_rate_comes_from_stdin_too(
-    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    with soundfile.SoundFile(
-        *(tmp_path / "in.mp3", "w", 48_000, 2), compression_level=0.1, bitrate_mode="CONSTANT"
-    ) as file:
-        file.write(NOISE)
-    copy_stdin(tmp_path / "in.mp3", tmp_path / "out.mp3", way, monkeypatch)
-    assert bit_rate(tmp_path / "out.mp3") == pytest.approx(bit_rate(tmp_path / "in.mp3"), rel=0.03)
-
-
-@pytest.mark.parametrize("way", ["file", "pipe"])
-@pytest.mark.parametrize("before", [0, 3, 6])
-def test_chunks_of_a_wav_go_through_stdin(
-    before: int, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Those in front of the sound and those behind it; on stdout what is known when it begins."""
-    wav_with(tmp_path / "in.wav", CHUNKS, before)
-    contents = dict(CHUNKS)
-    assert copy_stdin(tmp_path / "in.wav", tmp_path / "out.wav", way, monkeypatch) == []
-    notes = copy_stdin(tmp_path / "in.wav", tmp_path / "out", way, monkeypatch)
-    late = [] if way == "file" else [name for name, _ in CHUNKS[before:]]
-    names = ", ".join(sorted(name.decode().strip() for name in late))
-    assert notes == ([f"left out of the output: the chunks {names}"] if late else [])
-    for path, lost in ((tmp_path / "out.wav", []), (tmp_path / "out", late)):
-        found = riff.extras(path)
-        assert sorted(c.name for c in found) == sorted({*contents} - {*lost})
-        for chunk in found:
-            assert path.read_bytes()[chunk.at :][: chunk.size] == contents[chunk.name]
-        opened = open_source(str(path))
-        assert len(np.concatenate([*opened.blocks(9_999)])) == len(NOISE)
-    notes = copy_stdin(tmp_path / "in.wav", tmp_path / "out.flac", way, monkeypatch)
-    assert notes == ["left out of the output: the chunks bext, cue, iXML, odd, smpl"]
-
-
-@pytest.mark.parametrize("way", ["file", "pipe"])
-@pytest.mark.parametrize("at", ["begin", "end"])
-def test_text_of_a_wav_goes_through_stdin(
-    at: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    text = b"INFOINAM" + struct.pack("<I", 8) + b"A talk\0\0"
-    wav_with(tmp_path / "in.wav", [(b"LIST", text)], at == "begin")
-    copy_stdin(tmp_path / "in.wav", tmp_path / "out.flac", way, monkeypatch)
-    assert FLAC(tmp_path / "out.flac")["title"] == ["A talk"]
-
-
-def test_what_a_stream_of_wav_has_no_place_for_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    tagged(tmp_path / "in.flac")
-    notes = copy_stdin(tmp_path / "in.flac", tmp_path / "out", "file", monkeypatch)
-    assert notes == ["the format has no place for, and so left out are: myown, 1 picture"]
-    with soundfile.SoundFile(tmp_path / "out") as file:
-        assert (file.title, file.album) == ("A talk", "Talks")
-    notes = copy_stdin(tmp_path / "in.flac", tmp_path / "raw", "file", monkeypatch, format="RAW")
-    assert "no title" in notes
-    assert (tmp_path / "raw").stat().st_size == 4 * len(NOISE)
 
 
 ODD_NAMES = ["", "Größe", "a=b", "a~b", "tab\t", "語"]
