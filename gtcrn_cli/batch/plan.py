@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from posixpath import splitext  # paths here have slashes, and pathlib takes its time
@@ -24,6 +20,7 @@ from ..errors import UserError
 from ..paths import PARTIAL, partial_stem
 from .manifest import Manifest, Record
 from .outputs import is_sound
+from .selection import Selection
 from .storage import Found, Skipped, absolute, is_folder, is_url, join, list_files, look_up, remove
 
 SOUND_EXTENSIONS = set(FORMAT_OF_EXTENSION) - set(RAW_EXTENSIONS)
@@ -33,66 +30,6 @@ MEDIA_EXTENSIONS = {*ffmpeg.CONTAINERS, *ffmpeg.READ_ONLY}
 # the first files tell better. Reading a hundred thousand headers would take longer than it saves.
 PCM_RATE, CODED_RATE, VIDEO_RATE = 100_000, 16_000, 400_000
 CODED = {".aac", ".amr", ".m4a", ".m4b", ".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".wma"}
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which files of a folder or list.
-
-    Attributes
-    ----------
-    include, exclude
-        Globs, whatever the case: without ``/`` they are held against the name of a file (and
-        `exclude` also of every folder), with ``/`` against its path from the root, or as a list
-        has it; ``*`` goes across ``/``. One that ends in ``/`` means a folder and all below it.
-        With `include`, files need not have the name of a sound file.
-    hidden
-        Also what begins with a dot; a list means what it names.
-    """
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    hidden: bool = False
-
-    def enters(self, folder: str) -> bool:
-        """Whether to look into a folder."""
-        return self._visible(folder) and not _matches(folder, self.exclude)
-
-    def takes(self, path: str) -> bool:
-        """Whether a file is meant, whatever is in it."""
-        wanted = not self.include or _matches(path, self.include)
-        return wanted and self._visible(path) and not _matches(path, self.exclude)
-
-    def takes_listed(self, location: str) -> bool:
-        """Whether a file that a list names is meant."""
-        path = location.partition("://")[2]
-        if not is_url(location):
-            path = Path(os.path.normpath(location)).as_posix()
-        folders = [str(folder) for folder in PurePosixPath(path).parents if folder.name != ".."]
-        excluded = any(_matches(place, self.exclude) for place in (path, *folders[:-1]))
-        return not excluded and (not self.include or _matches(path, self.include))
-
-    def _visible(self, path: str) -> bool:
-        return self.hidden or not path.rpartition("/")[2].startswith(".")
-
-
-def _matches(path: str, globs: Iterable[str]) -> bool:
-    name = path.rpartition("/")[2]
-    return any(
-        _pattern(one).match(path if "/" in one else name) for glob in globs for one in _plain(glob)
-    )
-
-
-@lru_cache
-def _plain(glob: str) -> tuple[str, ...]:
-    """A glob; where it ends in ``/``, as shells complete it, those of the folder and its files."""
-    folder = glob.rstrip("/")
-    return (glob,) if folder == glob else (folder, f"{folder}/*", f"*/{folder}/*")
-
-
-@lru_cache
-def _pattern(glob: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(glob), re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -190,9 +190,10 @@ def batch(
 
     from ..batch.jobs import LocalWorkers, Workers
     from ..batch.jobs import Model as JobModel
-    from ..batch.plan import Order, Selection
+    from ..batch.plan import Order
     from ..batch.report import STDOUT, json_report, require_report, write_report
     from ..batch.run import preview, require_format, run_batch
+    from ..batch.selection import Selection
     from ..network.checkpoint import load_model
 
     if as_json and STDOUT in (report or []):
@@ -204,7 +205,7 @@ def batch(
     order = Order(
         _listed() if source == "-" else source,
         output,
-        Selection(tuple(include or ()), tuple(exclude or ()), hidden),
+        Selection(_globs(include, source), _globs(exclude, source), hidden),
         settings,
         suffix,
         format_name,
@@ -261,6 +262,15 @@ def batch(
         raise typer.Exit(1)
     if not allow_empty and len(result.entries) == result.count("skipped"):
         raise UserError(_nothing(source, include, exclude))
+
+
+def _globs(given: list[str] | None, source: str) -> tuple[str, ...]:
+    """Globs as they are; and one that begins with the input folder, as shells complete it, also
+    from there.
+    """
+    root = f"{source.rstrip('/')}/"
+    below = [f"/{glob.removeprefix(root)}" for glob in given or () if glob.startswith(root)]
+    return (*(given or ()), *below)
 
 
 def _nothing(source: str, include: list[str] | None, exclude: list[str] | None) -> str:

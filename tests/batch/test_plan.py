@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gtcrn_cli.batch import plan
 from gtcrn_cli.batch.manifest import Manifest, Record
-from gtcrn_cli.batch.plan import BatchPlan, Order, Selection, make_plan
+from gtcrn_cli.batch.plan import BatchPlan, Order, make_plan
+from gtcrn_cli.batch.selection import Selection
 from gtcrn_cli.errors import UserError
 
 
@@ -68,6 +69,10 @@ def test_what_is_no_sound_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (Selection(exclude=("*/d.*",)), {"a.wav", "b/c.wav"}),
         (Selection(exclude=("b/",)), {"a.wav"}),
         (Selection(exclude=("c.wav/",)), {"a.wav", "b/d.flac"}),
+        (Selection(exclude=("/b",)), {"a.wav"}),
+        (Selection(exclude=("/b/",)), {"a.wav"}),
+        (Selection(exclude=("/c.wav", "/d.*")), {"a.wav", "b/c.wav", "b/d.flac"}),
+        (Selection(include=("/*.wav",), exclude=("/b/c*",)), {"a.wav"}),
         (Selection(include=("b/",)), {"b/c.wav", "b/d.flac", "b/e.unknown"}),
         (Selection(include=("*.wav",), exclude=("c.*",)), {"a.wav"}),
         (Selection(hidden=True), {"a.wav", "b/c.wav", "b/d.flac", ".f/g.wav", ".h.wav"}),
@@ -92,6 +97,7 @@ def test_selection(tmp_path: Path, selection: Selection, expected: set[str]):
         (Selection(exclude=("b/",)), {"a.wav", ".h.wav", "ROOT/e.wav"}),
         (Selection(exclude=(".*",)), {"a.wav", "b/c.wav", "b/d.odd", "ROOT/e.wav"}),
         (Selection(exclude=("*/e.wav", "b/c*")), {"a.wav", "b/d.odd", ".h.wav"}),
+        (Selection(exclude=("/b/", "/*/e.wav")), {"a.wav", ".h.wav"}),
     ],
 )
 def test_a_selection_holds_for_a_list_too(

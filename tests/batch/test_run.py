@@ -341,6 +341,36 @@ def test_a_list_on_stdin(source: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("source_name", "options", "expected"),
+    [
+        ("in", ("--exclude", "in/folder/"), {"one.wav"}),
+        ("in/", ("--exclude", "in/folder/deep/"), {"one.wav", "two three.flac"}),
+        ("./in", ("--exclude", "./in/folder"), {"one.wav"}),
+        ("in", ("--include", "in/folder/"), {"two three.flac", "ü.ogg"}),
+        ("in", ("--include", "in/*.wav"), {"one.wav"}),
+        ("in", ("--exclude", "deep/", "--exclude", "*.wav"), {"two three.flac"}),
+    ],
+)
+def test_globs_as_shells_complete_them(
+    source: Path,
+    source_name: str,
+    options: tuple[str, ...],
+    expected: set[str],
+    monkeypatch,
+    capsys,
+):
+    from gtcrn_cli.cli import main
+
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setattr(sys, "argv", ["gtcrn", "batch", source_name, "out", "--dry-run", *options])
+    with pytest.raises(SystemExit) as end:
+        main()
+    planned = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0
+    assert {Path(line.partition("\t")[0]).name for line in planned} == expected
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["missing", "out"], 1, "no such folder"),
