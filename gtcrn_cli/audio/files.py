@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,8 @@ RF64_AUTO_DOWNGRADE = 0x1210  # libsndfile's SFC_RF64_AUTO_DOWNGRADE
 
 # Encodings of so many samples at a time; no header tells that the last ones are none.
 BLOCK_SUBTYPES = ("G721_32", "G723_24", "G723_40", "GSM610", "IMA_ADPCM", "MS_ADPCM")
+CHECKED = ("ALAC_20", "ALAC_24", "ALAC_32")  # read back when they are written
+CHECKED_SAMPLES = 1 << 16  # at once
 UPDATE_HEADER_NOW = 0x1060  # and SFC_UPDATE_HEADER_NOW
 
 
@@ -63,7 +66,7 @@ class FileSink:
         self.lost_tags: list[str] = []
         self.clips = encoding.subtype not in FLOAT_SUBTYPES
         self._encoding = encoding
-        self._written = 0
+        self._written = self._digest = 0
         self._output = Replacement(path, overwrite=overwrite)
         try:
             self._open(sample_rate, channels, length)
@@ -153,8 +156,11 @@ class FileSink:
         self._written += len(block)
         if self._order:
             block = block[:, np.argsort(self._order)]
+        steps = to_steps(block, self._encoding.subtype)
+        if self._encoding.subtype in CHECKED:
+            self._digest = zlib.crc32(steps.tobytes(), self._digest)
         try:
-            self._file.write(to_steps(block, self._encoding.subtype))
+            self._file.write(steps)
         except (soundfile.LibsndfileError, AssertionError) as error:
             raise self._write_error(error) from None
 
@@ -166,6 +172,7 @@ class FileSink:
     def keep_partial(self) -> str:
         """See `streams.Sink`."""
         self._file.close()
+        self._require_same()
         self._bring_along()
         return str(self._output.keep_apart())
 
@@ -186,6 +193,7 @@ class FileSink:
                     raise self._write_error(close_error) from None
             if kind is None:
                 self._require_content()
+                self._require_same()
                 self._note_padding()
                 self._bring_along()
                 self._output.commit()
@@ -201,6 +209,20 @@ class FileSink:
                 raise UserError(
                     f"cannot write {self.name}: the format holds no recording without samples"
                 ) from None
+
+    def _require_same(self) -> None:
+        """libsndfile writes ALAC of more than 16 bits wrongly where it cannot make it smaller."""
+        if self._encoding.subtype not in CHECKED:
+            return
+        digest = 0
+        with soundfile.SoundFile(as_is(self._output.path)) as file:
+            for block in file.blocks(CHECKED_SAMPLES, dtype="int32", always_2d=True):
+                digest = zlib.crc32(block.tobytes(), digest)
+        if digest != self._digest:
+            raise UserError(
+                f"cannot write {self.name}: libsndfile damages this sound as "
+                f"{self._encoding.subtype}: choose --subtype PCM_24, or .flac"
+            )
 
     def _note_padding(self) -> None:
         """Say how much longer the file is where its encoding knows only whole blocks."""

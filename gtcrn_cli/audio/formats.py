@@ -67,10 +67,10 @@ BYTES_OF_SUBTYPE = {"PCM_S8": 1, "PCM_U8": 1, "ULAW": 1, "ALAW": 1} | {
     "DOUBLE": 8,
 }
 
-# Of subtypes whose samples are steps that 32-bit floats can tell apart.
+# Of subtypes whose samples are steps; for PCM_32, libsndfile rounds them itself.
 BITS_OF_STEPS = {
     **{"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24},
-    **{"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24},
+    **{"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32},
     **{"DWVW_12": 12, "DWVW_16": 16, "DWVW_24": 24, "DPCM_8": 8, "DPCM_16": 16},
 }
 
@@ -167,20 +167,20 @@ class RawFormat:
 def to_steps(block: Samples, subtype: str) -> NDArray[Any]:
     """Samples ``[N, C]`` as libsndfile is to be given them for a subtype.
 
-    Those of 8 to 24 bits are rounded to the nearest step and clipped at full scale, in the upper
+    Those of `BITS_OF_STEPS` are rounded to the nearest step and clipped at full scale, in the upper
     bits of integers: of floats libsndfile drops the rest in most formats, and takes long. All
     others are left as they are.
     """
     bits = BITS_OF_STEPS.get(subtype)
     if bits is None:
         return block
-    full_scale = np.float32(1 << (bits - 1))
+    kind = np.float32 if bits <= 24 else np.float64  # that can tell the steps apart
+    full_scale = kind(1 << (bits - 1))
     scaled = block * full_scale
     np.rint(scaled, out=scaled)
     np.clip(scaled, -full_scale, full_scale - 1, out=scaled)
-    if bits <= 16:
-        return scaled.astype(np.int16) << np.int16(16 - bits)
-    return scaled.astype(np.int32) << np.int32(32 - bits)
+    width, steps = (16, scaled.astype(np.int16)) if bits <= 16 else (32, scaled.astype(np.int32))
+    return steps if bits == width else steps << steps.dtype.type(width - bits)
 
 
 def encoding_for(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from gtcrn_cli.audio import files
 from gtcrn_cli.audio.files import FileSink
 from gtcrn_cli.audio.formats import Encoding, RawFormat, encoding_for
 from gtcrn_cli.audio.reading import FileSource
@@ -314,6 +315,31 @@ def test_samples_are_rounded_to_the_nearest_step(format_name: str, subtype: str,
     written = np.concatenate([*FileSource(tmp_path / "file", raw).blocks(1_000)]).astype(float)
     written = written[: len(expected)]  # DWVW does not tell its end
     np.testing.assert_array_equal(written * 2 ** (STEPS[subtype] - 1), expected)
+
+
+@pytest.mark.parametrize("subtype", ["ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"])
+@pytest.mark.parametrize("loudest_bits", [12, 32])
+def test_alac_is_what_went_in_or_an_error(
+    subtype: str, loudest_bits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """libsndfile 1.2.2 makes of two channels of loud noise another noise, but for 16 bits."""
+    monkeypatch.setattr(files, "CHECKED_SAMPLES", 700)
+    bits = int(subtype[-2:])
+    most = 2 ** min(loudest_bits, bits - 1)
+    steps = np.random.default_rng(0).integers(-most, most, (9_999, 2))
+    samples = (steps / 2 ** (bits - 1)).astype(np.float32)
+    path = tmp_path / "a.caf"
+    if loudest_bits == 32 and subtype != "ALAC_16":
+        try:
+            write(path, samples, Encoding("CAF", subtype))
+        except UserError as error:
+            assert "damages this sound" in str(error)
+            assert list(tmp_path.iterdir()) == []
+            return
+    else:
+        write(path, samples, Encoding("CAF", subtype))
+    written = soundfile.read(path, dtype="float64")[0]
+    np.testing.assert_array_equal(written, samples)
 
 
 @pytest.mark.parametrize("encoding", ["s8", "u8", "s16le", "s16be", "s24le", "s24be"])
