@@ -51,12 +51,26 @@ def options(subtype: str, sample_rate: int, channels: int, bit_rate: int) -> dic
         return {"compression_level": _vorbis_level(sample_rate, channels, bit_rate)}
     if subtype == "OPUS":
         return {"compression_level": _level(bit_rate / channels, *_OPUS)}
-    ranges = _MP3 if sample_rate > 24_000 else _MP3_LOW if sample_rate >= 16_000 else _MP3_LOWEST
-    level = _level(bit_rate, *ranges)
+    level = _level(bit_rate, *_mp3_range(sample_rate))
     # Frames too small for the tag that tells delay and length get none: the average will do then.
     frame = (144 if sample_rate > 24_000 else 72) * bit_rate / sample_rate
     mode = "CONSTANT" if frame >= _MP3_TAG_BYTES else "AVERAGE"
     return {"compression_level": level, "bitrate_mode": mode}
+
+
+def nearest(subtype: str, sample_rate: int, channels: int, bit_rate: int) -> int:
+    """The bit rate in bit/s of those that the encoder has, for which it is told this one."""
+    if subtype == "VORBIS":
+        level = _vorbis_level(sample_rate, channels, bit_rate)
+        return _vorbis_nominal(sample_rate, channels, level)
+    lowest, highest = _mp3_range(sample_rate)
+    if subtype == "OPUS":
+        lowest, highest = (channels * bound for bound in _OPUS)
+    return min(max(bit_rate, lowest), highest)
+
+
+def _mp3_range(sample_rate: int) -> tuple[int, int]:
+    return _MP3 if sample_rate > 24_000 else _MP3_LOW if sample_rate >= 16_000 else _MP3_LOWEST
 
 
 def _level(bit_rate: float, lowest: int, highest: int) -> float:

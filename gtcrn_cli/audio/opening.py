@@ -19,6 +19,8 @@ from .formats import RawFormat, encoding_for
 from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
 from .reading import FileSource
 
+MISSED = 0.1  # of a bit rate that is asked for: a difference beyond is told
+
 
 @dataclass(frozen=True)
 class Output:
@@ -126,11 +128,16 @@ def open_sink(
             overwrite=output.overwrite,
         )
     encoding = encoding_for(target, source.encoding, output.format, output.subtype)
+    encoding, rate, notes = fit(target, encoding, sample_rate, asked=output.subtype is not None)
     if encoding.subtype in bit_rates.LOSSY:
         encoding = replace(encoding, bit_rate=output.bit_rate or _bit_rate_of(source))
     elif output.bit_rate:
         raise UserError(f"{encoding.subtype} has no bit rate: leave out --bitrate")
-    encoding, rate, notes = fit(target, encoding, sample_rate, asked=output.subtype is not None)
+    if output.bit_rate:
+        near = bit_rates.nearest(encoding.subtype, rate, channels, output.bit_rate)
+        if abs(near - output.bit_rate) > MISSED * output.bit_rate:
+            asked, kbits = output.bit_rate / 1000, near / 1000
+            notes.append(f"there are no {asked:.0f} kbit/s here: written with {kbits:.0f} kbit/s")
     length = source.length if source.is_certain else None
     sink: FileSink | PipeSink
     if target == "-":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from gtcrn_cli.audio import ffmpeg
 from gtcrn_cli.audio.fitting import fit
 from gtcrn_cli.audio.formats import Encoding, encoding_for
 from gtcrn_cli.audio.opening import Output, open_sink, open_source
@@ -78,3 +80,14 @@ def test_growth_to_whole_blocks_is_said(tmp_path: Path, subtype: str):
     more = soundfile.info(tmp_path / "b.wav").frames - 4001
     assert more > 0 and any(f"{more} samples of silence" in note for note in notes)
     assert not any("silence" in n for n in convert(tmp_path / "b.wav", tmp_path / "c.wav"))
+
+
+@pytest.mark.skipif(not ffmpeg.is_installed(), reason="ffmpeg is not on the PATH")
+def test_what_becomes_pcm_takes_no_bit_rate(tmp_path: Path):
+    """MP3 inside WAV, which is not written."""
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(48_000) / 10), 48_000)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", "-c:a", "libmp3lame"]
+    subprocess.run([*command, tmp_path / "in.wav"], check=True)
+    with pytest.raises(UserError, match="has no bit rate"):
+        convert(tmp_path / "in.wav", tmp_path / "out.wav", Output(bit_rate=64_000))
+    convert(tmp_path / "in.wav", tmp_path / "out.mp3", Output(bit_rate=64_000))

@@ -196,6 +196,35 @@ def test_a_bit_rate_that_is_asked_for(tmp_path: Path):
     assert not (tmp_path / "out.flac").exists()
 
 
+@pytest.mark.parametrize(
+    ("ending", "kbits", "written"),
+    [
+        (".mp3", 500, 320),
+        (".mp3", 8, 32),
+        (".mp3", 128, None),
+        (".opus", 900, 512),
+        (".opus", 1, 12),
+        (".opus", 64, None),
+        (".ogg", 128, None),
+        (".ogg", 3_000, 500),
+    ],
+)
+def test_a_bit_rate_that_there_is_not_is_said(
+    ending: str, kbits: int, written: int | None, tmp_path: Path
+):
+    soundfile.write(tmp_path / "in.wav", NOISE, 48_000)
+    notes = copy(tmp_path / "in.wav", tmp_path / f"out{ending}", bit_rate=1000 * kbits)
+    if written is None:
+        assert notes == []
+        return
+    (note,) = notes
+    said = int(note.split()[-2])
+    assert f"no {kbits} kbit/s" in note
+    assert said == pytest.approx(written, rel=0.05)
+    if ending == ".mp3":  # in others quality is what stays, and pages take room
+        assert bit_rate(tmp_path / f"out{ending}") == pytest.approx(said, rel=0.15)
+
+
 def test_tags_that_are_damaged_are_not_lost_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
