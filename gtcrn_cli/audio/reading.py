@@ -18,7 +18,7 @@ import soundfile
 from ..errors import ReadError, UnknownFormatError, UserError
 from ..signals import Samples
 from . import containers, decoding, speakers
-from .formats import BYTES_OF_SUBTYPE, Encoding, RawFormat
+from .formats import BYTES_OF_SUBTYPE, WAV_FAMILY, Encoding, RawFormat
 from .sniffing import HEADERLESS_ENDINGS, require_header, require_no_header
 from .survey import Part, Survey, survey, survey_mpeg
 from .views import View, bytes_at, size_of
@@ -253,6 +253,9 @@ class FileSource:
             raise ReadError(f"cannot read on in {self.name}: {part.view.trouble.strerror}")
         if part.estimate is not None and done < part.estimate - LOST_SAMPLES:
             expected = part.estimate
+        if self.encoding.subtype.startswith("MPEG") and self.encoding.format in WAV_FAMILY:
+            # A WAV counts what its encoder took in, and a decoder gives whole frames.
+            expected = None if expected is None else expected - LOST_SAMPLES
         if expected is not None and done < expected:
             missing = (expected - done) / self.sample_rate
             why = f" ({trouble})" if trouble else ""

@@ -267,6 +267,19 @@ def test_damage_that_a_decoder_passes_over_is_said(tmp_path: Path, has_length: b
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize(("seconds", "channels"), [(1.0, 1), (2.5, 2)])
+def test_mp3_inside_wav_is_whole(seconds: float, channels: int, tmp_path: Path):
+    """Its header tells other samples than its frames hold; cut off, its data chunk tells it."""
+    write(tmp_path / "a.wav", ("WAV", "PCM_16"), seconds, channels)
+    path = tmp_path / "in.wav"
+    run("-i", tmp_path / "a.wav", "-c:a", "libmp3lame", path)
+    assert len(read(FileSource(path))) >= seconds * RATE
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(ReadError, match="cut off"):
+        read(FileSource(path))
+
+
+@needs_ffmpeg
 def test_an_mp3_from_the_middle_of_a_stream_is_read(tmp_path: Path):
     path = write(tmp_path / "a.mp3", ("MP3", "MPEG_LAYER_III"))
     path.write_bytes(path.read_bytes()[5_001:])
