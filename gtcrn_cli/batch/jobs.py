@@ -168,7 +168,7 @@ def _compare(job: Job) -> Outcome:
         summary = _denoise(job, noisy, made, output)
         if not is_same_sound(made, there):
             raise UserError(
-                f"{job.target} exists, and is not what a batch made: add --overwrite to replace it"
+                f"{job.target} exists, and is not what is made now: add --overwrite to replace it"
             )
         size = there.stat().st_size
     return Outcome(job, summary=summary, output_size=size)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..batch.plan import BatchPlan
     from ..batch.run import BatchResult, Entry
 
-FAILURES_SHOWN = 50
+SHOWN = 50  # of what failed, and of outputs of which there is something to say
 
 EXAMPLES = """
 \b
@@ -323,13 +323,26 @@ def _say(result: BatchResult, quiet: bool) -> None:
         facts += [f"{failed} failed"] if failed else []
         facts += [f"{count} skipped: {why}" for why, count in result.skipped.most_common()]
         typer.echo(f"gtcrn: {'; '.join(facts)}", err=True)
-        for entry in result.entries:
-            if entry.reason and entry.status in ("done", "unchanged"):
-                typer.echo(f"gtcrn: {entry.output}: {entry.reason}", err=True)
-    for entry in result.failures[:FAILURES_SHOWN]:
+        _list(
+            [
+                f"{entry.output}: {entry.reason}"
+                for entry in result.entries
+                if entry.reason and entry.status in ("done", "unchanged")
+            ],
+            "outputs like these",
+        )
+    failed_ones = []
+    for entry in result.failures:
         reason = entry.reason or ""
         place = "" if entry.input in reason else f"{entry.input}: "
-        typer.echo(f"gtcrn: failed: {place}{reason}", err=True)
-    more = len(result.failures) - FAILURES_SHOWN
-    if more > 0:
-        typer.echo(f"gtcrn: and {more} more failed: --report lists them all", err=True)
+        failed_ones.append(f"failed: {place}{reason}")
+    _list(failed_ones, "failed")
+
+
+def _list(lines: list[str], of_what: str) -> None:
+    """The first of many lines, and how many more there are."""
+    for line in lines[:SHOWN]:
+        typer.echo(f"gtcrn: {line}", err=True)
+    if len(lines) > SHOWN:
+        more = len(lines) - SHOWN
+        typer.echo(f"gtcrn: and {more} more {of_what}: --report lists them all", err=True)

@@ -27,7 +27,7 @@ from support.waiting import wait_for
 from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Outcome, Workers, prepare, process
 from gtcrn_cli.batch.manifest import FILE_NAME, Manifest
 from gtcrn_cli.batch.plan import Order
-from gtcrn_cli.batch.run import BatchResult, run_batch
+from gtcrn_cli.batch.run import BatchResult, Entry, run_batch
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.pipeline import denoise
 from gtcrn_cli.errors import UserError
@@ -207,7 +207,7 @@ def test_what_a_user_puts_at_a_claimed_place_stays(
     mine = denoise_to(target, source / "a.wav", Settings(strength=0.5))
     refused = run_batch(order, model, InThisProcess)
     assert [entry.status for entry in refused.entries] == ["failed"]
-    assert f"{target} exists, and is not what a batch made" in str(refused.failures[0].reason)
+    assert f"{target} exists, and is not what is made now" in str(refused.failures[0].reason)
     assert target.read_bytes() == mine
 
     target.unlink()
@@ -215,6 +215,33 @@ def test_what_a_user_puts_at_a_claimed_place_stays(
     assert run_batch(order, model, InThisProcess).count("done") == 1
     assert target.read_bytes() == made_and_killed
     assert run_batch(order, model, nobody).count("unchanged") == 1
+
+
+def test_what_a_lost_worker_made_on_another_cpu_is_taken(
+    model: Model, noisy: np.ndarray, tmp_path: Path
+):
+    """Its last bits may be others."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    soundfile.write(source / "a.wav", noisy[:8000], 16_000, subtype="PCM_16")
+    with Manifest(out / FILE_NAME) as manifest:
+        manifest.claim([("a.wav", str(source / "a.wav"))])
+    denoise_to(out / "a.wav", source / "a.wav", Settings())
+    made, _ = soundfile.read(out / "a.wav", dtype="int16")
+    made[::7] += 1
+    soundfile.write(out / "a.wav", made, 16_000, subtype="PCM_16")
+    assert run_batch(Order(str(source), str(out)), model, InThisProcess).count("done") == 1
+    assert np.array_equal(soundfile.read(out / "a.wav", dtype="int16")[0], made)
+
+
+def test_of_many_edited_outputs_some_are_named(model: Model, capsys):
+    from gtcrn_cli.cli.batch import SHOWN, _say
+
+    edited = [Entry("a", f"b{n}", "unchanged", "has been changed") for n in range(SHOWN + 9)]
+    _say(BatchResult(Order("in", "out"), model, edited), quiet=False)
+    said = capsys.readouterr().err
+    assert said.count("has been changed") == SHOWN
+    assert "and 9 more outputs like these" in said
 
 
 def denoise_to(target: Path, source: Path, settings: Settings) -> bytes:
