@@ -219,7 +219,8 @@ def _judge(
     if rest == 0:
         return Layout(data_at, promised, 0)
     if promised is not None:
-        is_end, next_at = after_sound(file, data_at + promised, head, promised == 0)
+        padding = FAR_END if promised else 0
+        is_end, next_at = after_sound(file, data_at + promised, head, padding)
         if is_end or promised == rest:
             return Layout(data_at, promised, promised, next_at=next_at)
     if promised:
@@ -234,7 +235,7 @@ def _judge(
 
 
 def after_sound(
-    file: Readable, at: int, head: str = "<I", from_start: bool = False
+    file: Readable, at: int, head: str = "<I", padding: int = FAR_END
 ) -> tuple[bool, int | None]:
     """What stands behind as much sound as a header promises.
 
@@ -246,19 +247,20 @@ def after_sound(
         Where that sound ends.
     head
         How the sizes of chunks are, as `struct` has it; empty for W64.
-    from_start
-        No sound came before, so that silence is sound.
+    padding
+        So many zeros at most are no sound: none where no sound came before, and few in a stream,
+        which waits for what comes behind them.
 
     Returns
     -------
     Whether it is the end, or chunks, tags or padding, and no sound; and where another recording
     begins, of those that the file is joined from.
     """
-    next_at = _next_recording(file, at, head, from_start)
-    return next_at is not None or _is_trailer(file, at, head, from_start), next_at
+    next_at = _next_recording(file, at, head, padding)
+    return next_at is not None or _is_trailer(file, at, head, padding), next_at
 
 
-def _next_recording(file: Readable, at: int, head: str, from_start: bool = False) -> int | None:
+def _next_recording(file: Readable, at: int, head: str, padding: int = FAR_END) -> int | None:
     """Where another file of these kinds begins, at `at` or behind chunks, tags and padding."""
     step = 2 if head else 8  # to which places chunks are filled up
     for _ in range(MOST_CHUNKS):
@@ -266,8 +268,8 @@ def _next_recording(file: Readable, at: int, head: str, from_start: bool = False
             if _begins_recording(bytes_at(file, start, 40)):
                 return start
         following = _past_chunk(file, at, head)
-        if following is None and not from_start:
-            following = _past_zeros(file, at)
+        if following is None:
+            following = _past_zeros(file, at, padding)
         if following is None or following <= at:
             return None
         at = following
@@ -315,8 +317,8 @@ def _past_w64_chunk(file: Readable, at: int) -> int | None:
     return at + count + -count % 8 if 24 <= count < FAR_END else None
 
 
-def _is_trailer(file: Readable, at: int, head: str, from_start: bool) -> bool:
-    """Whether chunks, tags or padding begin here, and no sound; silence is sound at the start."""
+def _is_trailer(file: Readable, at: int, head: str, padding: int) -> bool:
+    """Whether chunks, tags or padding begin here, and no sound."""
     if not head:  # W64: whatever is there
         return True
     width = 4 + struct.calcsize(head)
@@ -324,7 +326,7 @@ def _is_trailer(file: Readable, at: int, head: str, from_start: bool) -> bool:
         data = bytes_at(file, start, width)
         if len(data) < width or _is_trailer_name(data[:4]) or _end_of_chunk(file, start, head):
             return True
-    return not from_start and _past_zeros(file, at) is None
+    return _past_zeros(file, at, padding) is None
 
 
 def _is_trailer_name(name: bytes) -> bool:
@@ -335,12 +337,17 @@ def _is_printable(name: bytes) -> bool:
     return all(0x20 <= byte < 0x7F for byte in name)
 
 
-def _past_zeros(file: Readable, at: int) -> int | None:
-    """Where the first byte is that is no zero, from `at` on; ``None`` if there is none."""
-    count = 64  # few to begin with: most often the first of them is none
-    while data := bytes_at(file, at, count):
+def _past_zeros(file: Readable, at: int, most: int = FAR_END) -> int | None:
+    """Where the first byte is that is no zero, from `at` on; ``None`` if there is none.
+
+    `at` itself, too, where there are more than `most` zeros.
+    """
+    begin, count = at, 64  # few to begin with: most often the first of them is none
+    while data := bytes_at(file, at, min(count, begin + most + 1 - at)):
         zeros = len(data) - len(data.lstrip(b"\0"))
         at += zeros
+        if at - begin > most:
+            return begin
         if zeros < len(data):
             return at
         count = min(2 * count, 1 << 16)

@@ -33,6 +33,7 @@ UNKNOWN_SIZE = 0xFFFFFFFF  # what a WAV header says when its writer cannot seek 
 LONGEST_WAV_HEADER = 1 << 20
 MOST_EXTRA_BYTES = 1 << 19  # of chunks in front of the samples: readers of streams hold them
 COPIED_BYTES = 1 << 16
+MOST_PADDING = 1 << 16  # bytes behind the samples: what is longer is silence, and handed on
 JOINED = "the input is joined from recordings"
 
 
@@ -119,7 +120,7 @@ class PipeSource:
         """
         begin = (self.length or 0) * width % 2  # an odd number of bytes may be filled up
         ahead = Ahead(self._file, begin)
-        is_no_sound, next_at = after_sound(ahead, begin)
+        is_no_sound, next_at = after_sound(ahead, begin, padding=MOST_PADDING)
         if not is_no_sound:
             ahead.give_back()
             self.notes.append(

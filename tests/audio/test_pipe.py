@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -275,3 +276,26 @@ def test_a_pipe_without_sound_is_said(data: bytes, said: str):
         path = f"/dev/fd/{pipe.fileno()}"
         with pytest.raises(UserError, match=f"{said}.*{path}"):
             open_source(path)
+
+
+def test_silence_beyond_what_a_header_promises_is_handed_on_while_it_lasts(samples: np.ndarray):
+    """Nobody waits for the end of a silence, which may be long or have none."""
+    data = io.BytesIO()
+    soundfile.write(data, samples, 48_000, "PCM_16", format="WAV")
+    reading, writing = os.pipe()
+    ended = threading.Event()
+
+    def fill() -> None:
+        with open(writing, "wb", buffering=0) as file, suppress(BrokenPipeError):
+            file.write(data.getvalue())
+            for _ in range(1000):
+                file.write(bytes(1 << 12))
+            ended.set()
+
+    threading.Thread(target=fill, daemon=True).start()
+    with open(reading, "rb", buffering=0) as pipe:
+        blocks = open_pipe_source(pipe, None).blocks(500)
+        come = 0
+        while come < 100_000:
+            come += len(next(blocks))
+        assert not ended.is_set()
