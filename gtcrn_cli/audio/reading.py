@@ -25,6 +25,7 @@ from .views import View, bytes_at, size_of
 
 BUFFER_BYTES = 1 << 16
 PARTS_COUNTED = 64  # of more recordings in one file the length is not asked for beforehand
+DAMAGED_S = 0.1  # of sound that is missing from a damaged stream: more is said as loss
 LOST_SAMPLES = 4 * 1152  # of such a stream: its first frames may need bits of earlier ones
 
 
@@ -251,8 +252,11 @@ class FileSource:
             expected = decoding.frames(self._file)
         if part.view is not None and part.view.trouble is not None:
             raise ReadError(f"cannot read on in {self.name}: {part.view.trouble.strerror}")
-        if part.estimate is not None and done < part.estimate - LOST_SAMPLES:
-            expected = part.estimate
+        if part.estimate is not None:
+            lost = LOST_SAMPLES
+            if part.is_damaged:  # then its frames are lost in the middle
+                lost = min(lost, round(DAMAGED_S * self.sample_rate))
+            expected = part.estimate if done < part.estimate - lost else expected
         if self.encoding.subtype.startswith("MPEG") and self.encoding.format in WAV_FAMILY:
             # A WAV counts what its encoder took in, and a decoder gives whole frames.
             expected = None if expected is None else expected - LOST_SAMPLES

@@ -32,6 +32,8 @@ class Part:
         Samples that libsndfile must find by its header; else the header is damaged.
     endless
         The view to read then, for so many samples as are counted in it.
+    is_damaged
+        Whether some of it is no sound.
     """
 
     view: View | None = None
@@ -40,6 +42,7 @@ class Part:
     estimate: int | None = None
     least: int = 0
     endless: tuple[View, int] | None = None
+    is_damaged: bool = False
 
 
 @dataclass
@@ -146,9 +149,10 @@ def survey_mpeg(file: BinaryIO) -> Survey:
         start = 0 if whole_tags else run.start
         endless = View(file, start, run.end, claimed_end=run.end + FAR_END)
         if run.promised is None:
-            found.parts.append(Part(endless, estimate=run.samples))
+            found.parts.append(Part(endless, estimate=run.samples, is_damaged=run.damaged > 0))
         else:
             part = Part(View(file, start, run.end), endless=(endless, run.samples))
+            part.is_damaged = run.damaged > 0
             part.least = run.samples - mpeg.MOST_TRIMMED
             found.parts.append(part)
     if damaged := sum(run.damaged for run in runs):

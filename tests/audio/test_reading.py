@@ -280,6 +280,29 @@ def test_mp3_inside_wav_is_whole(seconds: float, channels: int, tmp_path: Path):
 
 
 @needs_ffmpeg
+def test_what_damage_costs_an_mp3_without_a_length_is_said(tmp_path: Path):
+    """Also less than the frames that a stream may lose at its start, which are short at 22 kHz."""
+    path = tmp_path / "a.mp3"
+    encoder = ["-ar", "22050", "-ac", "1", "-b:a", "32k", "-write_xing", "0", "-id3v2_version", "0"]
+    run("-i", write(tmp_path / "in.wav", ("WAV", "PCM_16"), 2.0), *encoder, path)
+    data = path.read_bytes()
+    ways = []
+    for at in range(300, len(data) - 900, 61):
+        path.write_bytes(data[:at] + np.random.default_rng(at).bytes(40) + data[at:])
+        source, got = FileSource(path), 0
+        try:
+            for block in source.blocks(1_000):
+                got += len(block)
+        except ReadError as error:
+            assert "damaged" in str(error)
+            ways.append("said")
+        else:
+            assert source.length is not None and got >= source.length - 0.1 * 22_050
+            ways.append("whole")
+    assert {*ways} == {"said", "whole"}
+
+
+@needs_ffmpeg
 def test_an_mp3_from_the_middle_of_a_stream_is_read(tmp_path: Path):
     path = write(tmp_path / "a.mp3", ("MP3", "MPEG_LAYER_III"))
     path.write_bytes(path.read_bytes()[5_001:])
