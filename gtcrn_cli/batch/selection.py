@@ -22,9 +22,9 @@ class Selection:
     include, exclude
         Globs, whatever the case: without ``/`` they are held against the name of a file (and
         `exclude` also of every folder), with ``/`` against its path from the root, or as a list
-        has it; ``*`` goes across ``/``. One that begins with ``/`` means what is at the root, one
-        that ends so a folder and all below it. With `include`, files need not have the name of a
-        sound file.
+        has it; ``*`` goes across ``/``. One that begins with ``/`` or ``./`` means what is at the
+        root, one that ends in ``/`` a folder and all below it. With `include`, files need not have
+        the name of a sound file.
     hidden
         Also what begins with a dot; a list means what it names.
     """
@@ -68,6 +68,7 @@ def _matches(path: str, globs: Iterable[str]) -> bool:
 @lru_cache
 def _plain(glob: str) -> tuple[str, ...]:
     """A glob; where it ends in ``/``, as shells complete it, those of the folder and its files."""
+    glob = glob[1:] if glob[:2] == "./" else glob
     folder = glob.rstrip("/")
     if folder == glob:
         return (glob,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -185,7 +186,7 @@ def batch(
         )
     if hidden and source == "-":
         raise typer.BadParameter("--hidden is for folders: a list means all that it names")
-    if manifest is not None and manifest in (report or []):
+    if manifest is not None and realpath(manifest) in map(realpath, report or ()):
         raise typer.BadParameter("--manifest and --report cannot be the same file")
 
     from ..batch.jobs import LocalWorkers, Workers
@@ -268,8 +269,9 @@ def _globs(given: list[str] | None, source: str) -> tuple[str, ...]:
     """Globs as they are; and one that begins with the input folder, as shells complete it, also
     from there.
     """
-    root = f"{source.rstrip('/')}/"
-    below = [f"/{glob.removeprefix(root)}" for glob in given or () if glob.startswith(root)]
+    root = f"{source.removeprefix('./').rstrip('/')}/"
+    plain = [glob.removeprefix("./") for glob in given or ()]
+    below = [f"/{glob.removeprefix(root)}" for glob in plain if glob.startswith(root)]
     return (*(given or ()), *below)
 
 

@@ -71,6 +71,7 @@ def test_what_is_no_sound_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (Selection(exclude=("c.wav/",)), {"a.wav", "b/d.flac"}),
         (Selection(exclude=("/b",)), {"a.wav"}),
         (Selection(exclude=("/b/",)), {"a.wav"}),
+        (Selection(exclude=("./b",)), {"a.wav"}),
         (Selection(exclude=("/c.wav", "/d.*")), {"a.wav", "b/c.wav", "b/d.flac"}),
         (Selection(include=("/*.wav",), exclude=("/b/c*",)), {"a.wav"}),
         (Selection(include=("b/",)), {"b/c.wav", "b/d.flac", "b/e.unknown"}),
@@ -98,6 +99,7 @@ def test_selection(tmp_path: Path, selection: Selection, expected: set[str]):
         (Selection(exclude=(".*",)), {"a.wav", "b/c.wav", "b/d.odd", "ROOT/e.wav"}),
         (Selection(exclude=("*/e.wav", "b/c*")), {"a.wav", "b/d.odd", ".h.wav"}),
         (Selection(exclude=("/b/", "/*/e.wav")), {"a.wav", ".h.wav"}),
+        (Selection(exclude=("./b/",)), {"a.wav", ".h.wav", "ROOT/e.wav"}),
     ],
 )
 def test_a_selection_holds_for_a_list_too(
