@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import soundfile
 
@@ -34,6 +34,7 @@ LONGEST_WAV_HEADER = 1 << 20
 MOST_EXTRA_BYTES = 1 << 19  # of chunks in front of the samples: readers of streams hold them
 COPIED_BYTES = 1 << 16
 MOST_PADDING = 1 << 16  # bytes behind the samples: what is longer is silence, and handed on
+_OPEN_FILES = Path("/proc/self/fd")  # of Linux; by number
 JOINED = "the input is joined from recordings"
 
 
@@ -277,24 +278,31 @@ def open_pipe_source(
         source = _wav_stream(flow, begun, name)
         if source is not None:
             return source
-    spool = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115 - as long as the source
+    spool = _temporary_file()
     spool.write(begun)
     while data := flow.read(COPIED_BYTES):
         spool.write(data)
     spool.flush()
     spool.seek(0)
-    return _file_source(name, cast(BinaryIO, spool), _reopenable(spool.name))
+    return _file_source(name, cast(BinaryIO, spool), _path_of(spool))
 
 
-def _path_of(file: BinaryIO) -> Path | None:
-    """A name by which an open file can be opened again; ``None`` where the system has none."""
-    path = Path(f"/proc/self/fd/{file.fileno()}")
-    return path if os.access(path, os.R_OK) else None
+def _temporary_file() -> IO[bytes]:
+    """A file for as long as it is open. Where it can be opened again without one it has no name, so
+    that nothing is left of it however this process ends.
+    """
+    if _OPEN_FILES.is_dir():
+        return tempfile.TemporaryFile(prefix="gtcrn-")
+    return cast("IO[bytes]", tempfile.NamedTemporaryFile(prefix="gtcrn-"))
 
 
-def _reopenable(name: str) -> Path | None:
-    """The path of an open temporary file, which Windows does not let anybody open again."""
-    return None if os.name == "nt" else Path(name)
+def _path_of(file: IO[bytes]) -> Path | None:
+    """A path by which an open file can be opened again; ``None`` where the system has none."""
+    path = _OPEN_FILES / str(file.fileno())
+    if os.access(path, os.R_OK):
+        return path
+    # Windows opens no temporary file twice; and the name of stdin is a number.
+    return Path(file.name) if isinstance(file.name, str) and os.name != "nt" else None
 
 
 def _file_source(name: str, file: BinaryIO, path: Path | None) -> FileSource:
@@ -356,7 +364,7 @@ def _wav_stream(file: Flow, header: bytes, name: str) -> PipeSource | None:
     promised = layout.promised if layout else None  # nothing, too, means "to the end" in a stream
     length = promised // raw.bytes_per_sample if promised else None
     extras = _origin_of(header, raw)
-    if extras is not None and (path := _reopenable(extras.name)) is not None:
+    if extras is not None and (path := _path_of(extras)) is not None:
         encoding = replace(encoding, origin=(path, "WAV"))
     source = PipeSource(file, raw, encoding, length, name)
     source._extras = extras
@@ -365,11 +373,11 @@ def _wav_stream(file: Flow, header: bytes, name: str) -> PipeSource | None:
     return source
 
 
-def _origin_of(header: bytes, raw: RawFormat) -> Any:
+def _origin_of(header: bytes, raw: RawFormat) -> IO[bytes] | None:
     """A file with all of a WAV but its sound, of which it has a sample or two of silence."""
     silence = bytes(2 * raw.bytes_per_sample)
     try:
-        file = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115 - as long as the source
+        file = _temporary_file()
     except OSError:
         return None
     file.write(header[:-4] + struct.pack("<I", len(silence)) + silence)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +17,8 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import soundfile
+from support.places import PROJECT
+from support.waiting import wait_for
 
 from gtcrn_cli.audio import ffmpeg, flowing
 from gtcrn_cli.audio.formats import RAW_ENCODINGS, Encoding, RawFormat
@@ -299,3 +303,39 @@ def test_silence_beyond_what_a_header_promises_is_handed_on_while_it_lasts(sampl
         while come < 100_000:
             come += len(next(blocks))
         assert not ended.is_set()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="files without a name: Linux")
+@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+def test_what_is_killed_leaves_nothing_of_its_input(kind: str, tmp_path: Path):
+    """Ctrl-C while a microphone feeds it, or whoever reads leaves: a pipe ends like that."""
+    data = io.BytesIO()
+    soundfile.write(data, np.zeros((40_000, 1), np.float32), 16_000, "PCM_16", format=kind)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gtcrn_cli", "denoise", "-", "-"],
+        env=os.environ | {"PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin and process.stdout
+    process.stdin.write(data.getvalue()[:50_000])
+    process.stdin.flush()
+    if kind == "WAV":
+        assert process.stdout.read(1000)
+    else:  # is read to its end first
+        wait_for(lambda: any_open_below(process.pid, tmp_path), 60)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    process.stdin.close()
+    process.stdout.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def any_open_below(pid: int, folder: Path) -> bool:
+    """Whether a process has a file open that is, or was, in a folder."""
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if file.readlink().is_relative_to(folder):
+                return True
+    return False
