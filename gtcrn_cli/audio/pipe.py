@@ -378,10 +378,10 @@ def _origin_of(header: bytes, raw: RawFormat) -> IO[bytes] | None:
     silence = bytes(2 * raw.bytes_per_sample)
     try:
         file = _temporary_file()
+        file.write(header[:-4] + struct.pack("<I", len(silence)) + silence)
+        file.flush()
     except OSError:
         return None
-    file.write(header[:-4] + struct.pack("<I", len(silence)) + silence)
-    file.flush()
     return file
 
 

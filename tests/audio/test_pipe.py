@@ -20,7 +20,7 @@ import soundfile
 from support.places import PROJECT
 from support.waiting import wait_for
 
-from gtcrn_cli.audio import ffmpeg, flowing
+from gtcrn_cli.audio import ffmpeg, flowing, pipe
 from gtcrn_cli.audio.formats import RAW_ENCODINGS, Encoding, RawFormat
 from gtcrn_cli.audio.opening import open_source
 from gtcrn_cli.audio.pipe import open_pipe_sink, open_pipe_source
@@ -339,3 +339,21 @@ def any_open_below(pid: int, folder: Path) -> bool:
             if file.readlink().is_relative_to(folder):
                 return True
     return False
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, OSError(28, "No space left on device")])
+def test_a_stream_of_wav_needs_no_temporary_folder(
+    samples: np.ndarray, error: Exception, monkeypatch: pytest.MonkeyPatch
+):
+    """But what is besides the sound, and that is said."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, 48_000, "FLOAT", format="WAV")
+    monkeypatch.setattr(pipe, "_temporary_file", fail)
+    with pipe_with(file.getvalue()) as reading:
+        source = open_pipe_source(reading, None)
+        assert np.array_equal(read_all(source), samples)
+    assert source.notes == ["no folder for temporary files: chunks and tags are left out"]
