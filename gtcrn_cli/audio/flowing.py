@@ -1,4 +1,4 @@
-"""Bytes that come and go through pipes: waited for, looked at ahead, written whole.
+"""Bytes that come and go through pipes: waited for, looked at ahead, kept, written whole.
 
 Whoever made a pipe may have set it not to wait. Then a read that finds nothing is no end, and a
 write that finds no room is no failure.
@@ -6,9 +6,11 @@ write that finds no room is no failure.
 
 from __future__ import annotations
 
+import os
 import select
 import tempfile
-from typing import IO, BinaryIO
+from pathlib import Path
+from typing import IO, BinaryIO, cast
 
 IN_MEMORY_BYTES = 1 << 20  # of what is looked at ahead: more goes to a temporary file
 PIECE_BYTES = 1 << 16
@@ -113,3 +115,28 @@ def write_all(file: BinaryIO, data: bytes) -> None:
             select.select([], [file], [])
         else:
             left = left[written:]
+
+
+def temporary_file() -> IO[bytes]:
+    """A file for as long as it is open. Where it can be opened again without one it has no name, so
+    that nothing is left of it however this process ends.
+    """
+    if _open_files().is_dir():
+        return tempfile.TemporaryFile(prefix="gtcrn-")
+    return cast("IO[bytes]", tempfile.NamedTemporaryFile(prefix="gtcrn-"))
+
+
+def path_of(file: IO[bytes]) -> Path | None:
+    """A path by which an open file can be opened again, here and in processes that are started from
+    here; ``None`` where the system has none.
+    """
+    path = _open_files() / str(file.fileno())
+    if os.access(path, os.R_OK):
+        return path
+    # Windows opens no temporary file twice; and the name of stdin is a number.
+    return Path(file.name) if isinstance(file.name, str) and os.name != "nt" else None
+
+
+def _open_files() -> Path:
+    """Where Linux has the open files of this process, by number."""
+    return Path(f"/proc/{os.getpid()}/fd")

@@ -7,7 +7,7 @@ import stat
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from ..errors import UnknownFormatError, UserError
 from ..paths import refuse_url
@@ -15,6 +15,7 @@ from . import bit_rates, ffmpeg
 from .ffmpeg import MediaSink, MediaSource
 from .files import FileSink
 from .fitting import ResampledSink, fit
+from .flowing import path_of
 from .formats import RawFormat, encoding_for
 from .pipe import PipeSink, PipeSource, open_pipe_sink, open_pipe_source
 from .reading import FileSource
@@ -86,18 +87,22 @@ def _opened(path: str) -> BinaryIO:
 
 
 class _PipedMedia(MediaSource):
-    """What ffmpeg reads, from a pipe: in a file that has a name, as long as it is needed."""
+    """What ffmpeg reads, from a pipe: in a file that it can open, as long as it is needed."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._spool = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115
-        file.seek(0)
-        shutil.copyfileobj(file, self._spool)
-        self._spool.flush()
+        self._spool: IO[bytes] = file
+        path = path_of(file)
+        if path is None:
+            self._spool = tempfile.NamedTemporaryFile(prefix="gtcrn-")  # noqa: SIM115
+            file.seek(0)
+            shutil.copyfileobj(file, self._spool)
+            self._spool.flush()
+            path = Path(self._spool.name)
         try:
-            super().__init__(self._spool.name, name)
+            super().__init__(path, name)
         except UserError as error:
             said = "stdin" if name == "-" else name
-            raise UserError(str(error).replace(self._spool.name, said)) from None
+            raise UserError(str(error).replace(str(path), said)) from None
 
 
 def open_sink(

@@ -24,7 +24,7 @@ from ..signals import Samples
 from . import riff, speakers
 from .containers import after_sound, measure
 from .files import FileSink, lost_texts, needs_mask, set_tags, told_by
-from .flowing import Ahead, Flow, write_all
+from .flowing import Ahead, Flow, path_of, temporary_file, write_all
 from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, WAV_FAMILY, Encoding, RawFormat
 from .reading import FileSource
 from .sniffing import refuse_header
@@ -34,7 +34,6 @@ LONGEST_WAV_HEADER = 1 << 20
 MOST_EXTRA_BYTES = 1 << 19  # of chunks in front of the samples: readers of streams hold them
 COPIED_BYTES = 1 << 16
 MOST_PADDING = 1 << 16  # bytes behind the samples: what is longer is silence, and handed on
-_OPEN_FILES = Path("/proc/self/fd")  # of Linux; by number
 JOINED = "the input is joined from recordings"
 
 
@@ -268,7 +267,7 @@ def open_pipe_source(
     """
     if raw is not None:
         return PipeSource(file, raw, name=name)
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and (path := _path_of(file)) is not None:
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode) and (path := path_of(file)) is not None:
         return _file_source(name, file, path)
     flow = Flow(file)
     begun = _read_wav_header(flow)
@@ -278,31 +277,13 @@ def open_pipe_source(
         source = _wav_stream(flow, begun, name)
         if source is not None:
             return source
-    spool = _temporary_file()
+    spool = temporary_file()
     spool.write(begun)
     while data := flow.read(COPIED_BYTES):
         spool.write(data)
     spool.flush()
     spool.seek(0)
-    return _file_source(name, cast(BinaryIO, spool), _path_of(spool))
-
-
-def _temporary_file() -> IO[bytes]:
-    """A file for as long as it is open. Where it can be opened again without one it has no name, so
-    that nothing is left of it however this process ends.
-    """
-    if _OPEN_FILES.is_dir():
-        return tempfile.TemporaryFile(prefix="gtcrn-")
-    return cast("IO[bytes]", tempfile.NamedTemporaryFile(prefix="gtcrn-"))
-
-
-def _path_of(file: IO[bytes]) -> Path | None:
-    """A path by which an open file can be opened again; ``None`` where the system has none."""
-    path = _OPEN_FILES / str(file.fileno())
-    if os.access(path, os.R_OK):
-        return path
-    # Windows opens no temporary file twice; and the name of stdin is a number.
-    return Path(file.name) if isinstance(file.name, str) and os.name != "nt" else None
+    return _file_source(name, cast(BinaryIO, spool), path_of(spool))
 
 
 def _file_source(name: str, file: BinaryIO, path: Path | None) -> FileSource:
@@ -364,7 +345,7 @@ def _wav_stream(file: Flow, header: bytes, name: str) -> PipeSource | None:
     promised = layout.promised if layout else None  # nothing, too, means "to the end" in a stream
     length = promised // raw.bytes_per_sample if promised else None
     extras = _origin_of(header, raw)
-    if extras is not None and (path := _path_of(extras)) is not None:
+    if extras is not None and (path := path_of(extras)) is not None:
         encoding = replace(encoding, origin=(path, "WAV"))
     source = PipeSource(file, raw, encoding, length, name)
     source._extras = extras
@@ -377,7 +358,7 @@ def _origin_of(header: bytes, raw: RawFormat) -> IO[bytes] | None:
     """A file with all of a WAV but its sound, of which it has a sample or two of silence."""
     silence = bytes(2 * raw.bytes_per_sample)
     try:
-        file = _temporary_file()
+        file = temporary_file()
         file.write(header[:-4] + struct.pack("<I", len(silence)) + silence)
         file.flush()
     except OSError:

@@ -307,21 +307,30 @@ def test_silence_beyond_what_a_header_promises_is_handed_on_while_it_lasts(sampl
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="files without a name: Linux")
-@pytest.mark.parametrize("kind", ["WAV", "FLAC"])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "mka"])
 def test_what_is_killed_leaves_nothing_of_its_input(kind: str, tmp_path: Path):
     """Ctrl-C while a microphone feeds it, or whoever reads leaves: a pipe ends like that."""
     data = io.BytesIO()
-    soundfile.write(data, np.zeros((40_000, 1), np.float32), 16_000, "PCM_16", format=kind)
+    if kind == "mka":
+        if not ffmpeg.is_installed():
+            pytest.skip("ffmpeg and ffprobe are not on the PATH")
+        command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=d=60:r=16000", "-c:a"]
+        command += ["libopus", "-b:a", "16k", "-f", "matroska", "-"]
+        data.write(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    else:
+        soundfile.write(data, np.zeros((40_000, 1), np.float32), 16_000, "PCM_16", format=kind)
     process = subprocess.Popen(
-        [sys.executable, "-m", "gtcrn_cli", "denoise", "-", "-"],
+        [sys.executable, "-m", "gtcrn_cli", "denoise", "--format", "wav", "-", "-"],
         env=os.environ | {"PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert process.stdin and process.stdout
-    process.stdin.write(data.getvalue()[:50_000])
+    process.stdin.write(data.getvalue() if kind == "mka" else data.getvalue()[:50_000])
     process.stdin.flush()
-    if kind == "WAV":
+    if kind == "mka":
+        process.stdin.close()
+    if kind != "FLAC":
         assert process.stdout.read(1000)
     else:  # is read to its end first
         wait_for(lambda: any_open_below(process.pid, tmp_path), 60)
@@ -352,7 +361,7 @@ def test_a_stream_of_wav_needs_no_temporary_folder(
 
     file = io.BytesIO()
     soundfile.write(file, samples, 48_000, "FLOAT", format="WAV")
-    monkeypatch.setattr(pipe, "_temporary_file", fail)
+    monkeypatch.setattr(pipe, "temporary_file", fail)
     with pipe_with(file.getvalue()) as reading:
         source = open_pipe_source(reading, None)
         assert np.array_equal(read_all(source), samples)
