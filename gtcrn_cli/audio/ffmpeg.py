@@ -585,7 +585,10 @@ def _channels_kept(
             stderr=subprocess.DEVNULL,
         )
         process.communicate(bytes(PROBE_SAMPLES * 4 * channels))
-        sounds = [] if process.returncode else _probe(path).sounds
+        sounds: list[dict[str, Any]] = []
+        if process.returncode == 0:
+            with suppress(UserError):  # so little of some stream is not known for what it is
+                sounds = _probe(path).sounds
     now = int(sounds[0]["channels"]) if sounds else channels
     return 0 if now == channels else now
 

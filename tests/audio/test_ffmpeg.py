@@ -345,6 +345,15 @@ def test_a_rate_that_an_encoder_does_not_know_is_said(
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("rate", [16_000, pytest.param(48_000, marks=pytest.mark.slow)])
+def test_six_channels_of_aac_go_through_a_transport_stream(rate: int, tmp_path: Path):
+    run("-i", noise(tmp_path / "in.wav", rate, 6), "-c:a", "aac", tmp_path / "in.ts")
+    copy(tmp_path / "in.ts", tmp_path / "out.ts")
+    sound = probe(tmp_path / "out.ts")["streams"][0]
+    assert (sound["channels"], sound["sample_rate"]) == (6, str(rate))
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize(("channels", "ending"), [(4, ".mp2"), (6, ".ts"), (3, ".avi")])
 def test_channels_are_not_mixed(channels: int, ending: str, tmp_path: Path):
     source = noise(tmp_path / "in.wav", 48_000, channels)
