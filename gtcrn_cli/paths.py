@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -19,6 +19,10 @@ PARTIAL = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{12}\.part", re.DOTALL)
 
 _AROUND_BYTES = 19  # what a partial name has besides the target's: two dots, 12 digits, ".part"
 _LONGEST_NAME_BYTES = 255  # of most file systems, where this one does not say
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return filecmp.cmp(one, other, shallow=False)
 
 
 class Replacement:
@@ -72,18 +76,19 @@ class Replacement:
         require_free(self._name, self._overwrite)
         self._move(self.target)
 
-    def keep_apart(self) -> Path:
+    def keep_apart(self, is_same: Callable[[Path, Path], bool] = _is_same) -> Path:
         """Keep what was written as ``NAME.partial.EXT``, since it is not whole; says where.
 
         Nothing that is there is replaced: not the input, which may be called so, and no other
-        recording. What is the same to the byte, as from the run before, is not kept twice.
+        recording. What is the same, as from the run before, is not kept twice: `is_same` says so
+        of two files, and most often is whether they are the same to the byte.
         """
         try:
             for apart in partial_names(self.target):
                 if _is_claimed(apart):
                     break
                 with suppress(PermissionError):
-                    if apart.is_file() and filecmp.cmp(self.path, apart, shallow=False):
+                    if apart.is_file() and is_same(self.path, apart):
                         return apart
         except OSError as error:
             raise UserError(f"cannot write {self._name}: {error.strerror}") from None

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..paths import Replacement
 from ..signals import Samples
 from . import bit_rates, riff, speakers, tags
+from .chains import is_same_ogg
 from .decoding import as_is, reason
 from .ffmpeg import metadata_of
 from .formats import BYTES_OF_SUBTYPE, FLOAT_SUBTYPES, WAV_FAMILY, Encoding, Tags, to_steps
@@ -174,6 +175,8 @@ class FileSink:
         self._file.close()
         self._require_same()
         self._bring_along()
+        if self._format == "OGG":
+            return str(self._output.keep_apart(is_same_ogg))
         return str(self._output.keep_apart())
 
     def __enter__(self) -> FileSink:

@@ -359,3 +359,18 @@ def test_an_mp3_of_any_bit_rate_has_its_length(sample_rate: int, tmp_path: Path)
         with FileSink(path, sample_rate, 1, encoding) as sink:
             sink.write(sound)
         assert soundfile.info(path).frames == len(sound)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_the_same_part_of_an_ogg_is_kept_once(subtype: str, tmp_path: Path):
+    """Each time it is written its streams have other numbers."""
+
+    def kept(seed: int) -> str:
+        sink = FileSink(tmp_path / "a.ogg", 48_000, 1, Encoding("OGG", subtype))
+        sink.write(0.1 * np.random.default_rng(seed).standard_normal((48_000, 1), np.float32))
+        name = sink.keep_partial()
+        return Path(name).name
+
+    assert [kept(0), kept(0), kept(1), kept(1), kept(0)] == [
+        *("a.partial.ogg", "a.partial.ogg", "a.partial-2.ogg", "a.partial-2.ogg", "a.partial.ogg")
+    ]
