@@ -7,6 +7,7 @@ holds half a file, and doing the same work twice does no harm.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import posixpath
 import stat
@@ -17,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..audio.chains import is_same_ogg
 from ..errors import MissingExtraError, UserError
 from ..paths import PARTIAL, partial_names, partial_path, partial_stem
 
-COMPARED_BYTES = 1 << 20  # of two files, at once
 # There are no folders in these, and making one could make a bucket.
 OBJECT_STORES = ("abfs", "az", "gcs", "gs", "s3", "s3a")
 # What tells that an object has changed, by the names that stores have for it; the first counts.
@@ -271,11 +272,10 @@ def _is_same(files: Any, local: Path, path: PurePosixPath) -> bool:
     with _errors_of_store():
         if files.info(str(path))["size"] != local.stat().st_size:
             return False
-        with files.open(str(path), "rb") as there, local.open("rb") as here:
-            while block := here.read(COMPARED_BYTES):
-                if there.read(len(block)) != block:
-                    return False
-    return True
+        with tempfile.TemporaryDirectory(prefix="gtcrn-") as folder:
+            there = Path(folder, path.name)
+            files.get_file(str(path), str(there))
+            return filecmp.cmp(local, there, shallow=False) or is_same_ogg(local, there)
 
 
 def _deliver(files: Any, local: Path, path: PurePosixPath) -> None:

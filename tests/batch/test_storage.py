@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
+import soundfile
 
 from gtcrn_cli.batch.storage import (
     Found,
@@ -201,3 +203,12 @@ def test_an_error_of_any_store_is_a_line(memory, monkeypatch: pytest.MonkeyPatch
         path.touch()
     with pytest.raises(OSError, match="who are you"):
         remove("memory://a/b")
+
+
+def test_the_same_part_of_an_ogg_is_delivered_once(memory):
+    sound = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    for _ in range(2):
+        with pytest.raises(UserError), delivered("memory://out/x.ogg") as path:
+            soundfile.write(path.with_name("x.partial.ogg"), sound, 16_000)
+            raise UserError("the input broke off: see out/x.partial.ogg")
+    assert memory.find("/out") == ["/out/x.partial.ogg"]
