@@ -380,9 +380,10 @@ INTRODUCTION = f"""# The peers as they are
 
 <!-- made by tools/peers.py: change it there -->
 
-`python tools/peers.py --write --published MODEL.onnx` made this page (`--validation FOLDER` adds
-their scores beside ours): what the tools beside which `gtcrn bench` times gtcrn do with
-{LENGTH} samples of speech, float32, each as its package is called by its users."""
+`python tools/peers.py --write --published MODEL.onnx` made this page (`--validation FOLDER`
+and `--pairs FOLDER --asr MODEL_DIR` add their scores beside ours): what the tools beside which
+`gtcrn bench` times gtcrn do with {LENGTH} samples of speech, float32, each as its package is called
+by its users."""
 NOTES = """- *delay*: samples by which the output is behind the input; who joins outputs to
   inputs has to take it out (`gtcrn evaluate --align` does). `gtcrn` has none in files.
 - *length*: samples more or fewer than went in. The C interfaces take whole hops of 480 only.

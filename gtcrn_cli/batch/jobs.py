@@ -2,7 +2,8 @@
 
 A job says all that a worker needs besides the model, and a worker answers every job with an
 `Outcome`, whatever happened. Only a worker that died cannot: then its files are tried once more,
-each alone, so that the one that kills workers is found and the others are done.
+each alone, so that the one that kills workers is found and the others are done. Workers here and
+elsewhere and what they are sent belong together, hence the length.
 """
 
 from __future__ import annotations

@@ -1,15 +1,24 @@
-"""What tests of batches do to files and processes."""
+"""How tests run batches, and what they do to files and processes."""
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import psutil
 import soundfile
+
+from gtcrn_cli.batch.jobs import Job, LocalWorkers, Model, Outcome, Workers, prepare, process
+from gtcrn_cli.batch.manifest import FILE_NAME
+from gtcrn_cli.batch.run import BatchResult
+from gtcrn_cli.paths import PARTIAL
 
 
 def sparse_recording(path: Path, duration_s: int) -> None:
@@ -52,3 +61,55 @@ def killing_who_reads(path: Path, pid: int, times: int = 100) -> Iterator[list[i
     finally:
         over.set()
         hunter.join()
+
+
+COMMAND = [sys.executable, "-m", "gtcrn_cli", "batch"]
+
+
+def two_workers(model: Model) -> Workers:
+    return LocalWorkers(model, 2)
+
+
+class InThisProcess(Workers):
+    """One worker, without a process of its own."""
+
+    lost = ()
+    count = 1
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        prepare(model)
+
+    def submit(self, jobs: Sequence[Job]) -> Future[list[Outcome]]:
+        future: Future[list[Outcome]] = Future()
+        future.set_result(process(jobs))
+        return future
+
+    def renew(self) -> None:
+        raise AssertionError("it cannot be lost")
+
+    def close(self, at_once: bool) -> None:
+        pass
+
+
+def nobody(model: Model) -> Workers:
+    raise AssertionError("there was nothing to do")
+
+
+def gtcrn_batch(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
+
+
+def digests(root: Path) -> dict[str, str]:
+    """Of all that is at final names."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file() and path.name != FILE_NAME and not PARTIAL.fullmatch(path.name)
+    }
+
+
+def statuses(result: BatchResult) -> dict[str, str]:
+    return {Path(entry.input).name: entry.status for entry in result.entries}
