@@ -303,7 +303,8 @@ def test_time_grows_with_the_number_of_files_alone(tmp_path: Path, monkeypatch):
         return time.process_time() - start
 
     planning_time_s(1000)
-    assert planning_time_s(16_000) < 30 * planning_time_s(2_000)  # 8 when linear, 64 when square
+    few_s, many_s = (min(planning_time_s(n) for _ in range(3)) for n in (2_000, 16_000))
+    assert many_s < 30 * few_s  # 8 when linear, 64 when square
 
 
 def test_a_batch_never_takes_in_its_own_outputs(tmp_path: Path):

@@ -97,7 +97,9 @@ def test_every_system_has_a_recipe_for_a_virtual_microphone(system: str, word: s
     assert word in virtual_microphone_recipe(system)
 
 
-def test_the_doctor_examines_a_system_that_works(sound_servers: list[SoundServer]):
+def test_the_doctor_examines_a_system_that_works_and_measures_what_is_connected(
+    sound_servers: list[SoundServer],
+):
     def examine(server: SoundServer) -> None:
         done = server.gtcrn("doctor", "--json", "--loopback")
         findings = {f["what"]: f for f in json.loads(done.stdout)["findings"]}
@@ -111,10 +113,6 @@ def test_the_doctor_examines_a_system_that_works(sound_servers: list[SoundServer
         assert 32 < float(findings["live latency"]["text"].split(" ms")[0]) < 300
         assert len(server.listing("sinks")) == 3  # its own are gone again
 
-    on_each(sound_servers, examine)
-
-
-def test_the_doctor_measures_what_the_user_has_connected(sound_servers: list[SoundServer]):
     def measure(server: SoundServer) -> None:
         connected = ("--input", f"{SPEAKER}.monitor", "--output", SPEAKER)
         done = server.gtcrn("doctor", "--json", "--loopback", *connected)
@@ -122,7 +120,7 @@ def test_the_doctor_measures_what_the_user_has_connected(sound_servers: list[Sou
         assert findings["round trip"]["verdict"] == "ok"
         assert 32 < float(findings["round trip"]["text"].split(" ms")[0]) < 300
 
-    on_each(sound_servers, measure)
+    on_each(sound_servers, examine, measure)
 
 
 def test_without_portaudio_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch):

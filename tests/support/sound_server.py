@@ -267,13 +267,13 @@ class Jack(SoundServer):
 SERVERS: tuple[type[SoundServer], ...] = (PulseAudio, PipeWire)
 
 
-def on_each(servers: Sequence[SoundServer], body: Callable[[SoundServer], None]) -> None:
-    """Run a test on all of them at once: where most of it is waiting, that saves half of it."""
-    with ThreadPoolExecutor(len(servers)) as pool:
-        tests = {server.name: pool.submit(body, server) for server in servers}
-    for name, test in tests.items():
+def on_each(servers: Sequence[SoundServer], *bodies: Callable[[SoundServer], None]) -> None:
+    """Run tests on all of them at once: where most of them is waiting, that saves most of it."""
+    with ThreadPoolExecutor(len(servers) * len(bodies)) as pool:
+        tests = [(s.name, b.__name__, pool.submit(b, s)) for s in servers for b in bodies]
+    for server, body, test in tests:
         if (error := test.exception()) is not None:
-            raise AssertionError(f"on {name}: {error}") from error
+            raise AssertionError(f"{body} on {server}: {error}") from error
 
 
 def running(kind: type[SoundServer]) -> Iterator[SoundServer]:
