@@ -35,6 +35,7 @@ from gtcrn_cli.cli import main as cli_main
 from gtcrn_cli.enhancement import pipeline  # noqa: F401 - once, and not in each process
 from gtcrn_cli.markdown import table
 from gtcrn_cli.native.machine_code import load_kernel
+from gtcrn_cli.signals import cross_correlation
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "formats.md"
@@ -116,11 +117,8 @@ def recording(sample_rate: int, channels: int) -> np.ndarray:
 
 def delay(late: np.ndarray, early: np.ndarray) -> int:
     """Samples by which the first channel of one is behind that of the other."""
-    size = 1 << (len(late) + len(early)).bit_length()
-    product = np.fft.rfft(late[:, 0], size) * np.conj(np.fft.rfft(early[:, 0], size))
-    like = np.fft.irfft(product)
-    near = np.concatenate([like[-LONGEST_DELAY:], like[: LONGEST_DELAY + 1]])
-    return int(np.argmax(near)) - LONGEST_DELAY
+    like = cross_correlation(late[:, 0], early[:, 0], LONGEST_DELAY)
+    return int(np.argmax(like)) - LONGEST_DELAY
 
 
 def deviations(

@@ -281,6 +281,14 @@ def evaluate(*arguments: str | Path) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def enhanced_by(peer: Peer, folder: Path, name: str, noisy: Path, model: str) -> Path:
+    """The folder with what a peer makes of another one; made if it is not there."""
+    target = folder / name / peer.name.replace(" ", "-")
+    if not target.exists():
+        enhance_all(peer, environment(peer, folder), model, noisy, target)
+    return target
+
+
 def word_errors(
     chosen: list[Peer], folder: Path, pairs: Path, asr: Path, model: str
 ) -> dict[str, str]:
@@ -294,9 +302,7 @@ def word_errors(
 
     found = {}
     for peer in chosen:
-        target = folder / "said" / peer.name.replace(" ", "-")
-        if not target.exists():
-            enhance_all(peer, environment(peer, folder), model, pairs / "noisy", target)
+        target = enhanced_by(peer, folder, "said", pairs / "noisy", model)
         found[peer.name] = rate("--enhanced", target, "--align")["enhanced"]
         print(peer.name, found[peer.name], file=sys.stderr, flush=True)
     ours = rate()
@@ -316,9 +322,7 @@ def quality(
                 shutil.copy(path, part / kind)
     rows = []
     for peer in chosen:
-        target = folder / "enhanced" / peer.name.replace(" ", "-")
-        if not target.exists():
-            enhance_all(peer, environment(peer, folder), model, part / "noisy", target)
+        target = enhanced_by(peer, folder, "enhanced", part / "noisy", model)
         scores = evaluate(part / "noisy", part / "clean", "--enhanced", target, "--align")
         rows.append(_scores(peer.name, scores))
         print(rows[-1], file=sys.stderr, flush=True)

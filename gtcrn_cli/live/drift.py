@@ -18,11 +18,11 @@ import math
 
 import numpy as np
 
-from ..native.layout import PHASES, RESAMPLE, TAPS
+from ..native.layout import PHASES, RESAMPLE, RESAMPLED, TAPS
 from ..native.machine_code import load_kernel
 from ..signals import Samples
 
-HALF = TAPS // 2  # and 256 phases: interpolating between their filters errs by -98 dB
+HALF = TAPS // 2
 KAISER_BETA = 9.0
 
 MOST = 1e-3  # the largest correction: 1.7 cents. Sound cards are within 100 ppm of each other
@@ -91,7 +91,11 @@ class Resampler:
         channels, length = samples.shape
         resampled = np.empty((count, channels), np.float32)
         first = int(self._position)
-        controls = np.array([first, self._position - first, correction, length], np.float32)
+        controls = np.zeros(RESAMPLED.size, np.float32)
+        controls[RESAMPLED.first] = first
+        controls[RESAMPLED.fraction] = self._position - first
+        controls[RESAMPLED.correction] = correction
+        controls[RESAMPLED.length] = length
         self._kernel(
             RESAMPLE,
             samples.ctypes.data,

@@ -68,8 +68,10 @@ def watch(
                 _follow(session, view, keys, stopped, duration_s, told)
                 status = session.status()
             finally:
-                session.stop()
-                _tell(told, view)
+                try:
+                    session.stop()
+                finally:  # also where that fails: a note may say where a recording was kept
+                    _tell(told, view)
             view.end(status)
     except OSError as error:  # who read our lines has left, or the terminal was closed
         if error.errno not in (errno.EPIPE, errno.EIO):

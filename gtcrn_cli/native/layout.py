@@ -160,7 +160,9 @@ STREAM = _layout(
     gate=16,  # how open the last three frames were
     past=0,  # a hop of input, then a hop of output that is not complete
 )
-TAPS, PHASES = 32, 256  # of `resampling.resample`: for a point; between two samples
+# Of `resampling.resample`: for a point; between two samples, where a straight line from the filter
+# of one phase to the next errs by -98 dB.
+TAPS, PHASES = 32, 256
 RESAMPLED = _layout("RESAMPLED", first=1, fraction=1, correction=1, length=1)
 CONTROLS = _layout("CONTROLS", strength=1, high_band=1, linked=14, replaced=16)
 

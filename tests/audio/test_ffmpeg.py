@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 from support.sound import si_sdr_db
+from support.tagged import copy
 
 from gtcrn_cli.audio import ffmpeg
-from gtcrn_cli.audio.opening import Output, open_sink, open_source
+from gtcrn_cli.audio.opening import Output
 from gtcrn_cli.enhancement.engines import Engine, load_engine
 from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.pipeline import denoise
@@ -305,14 +306,6 @@ def test_times_that_cannot_be_right_do_not_make_days_of_silence(
         for block in source.blocks(4_000):
             got += len(block)
     assert got <= 3 * 16_000
-
-
-def copy(source: Path, target: Path, **how) -> list[str]:
-    opened = open_source(str(source))
-    with open_sink(str(target), opened, Output(**how)) as sink:
-        for block in opened.blocks(9_999):
-            sink.write(block)
-    return sink.notes
 
 
 def noise(path: Path, rate: int, channels: int, seconds: float = 0.3) -> Path:

@@ -299,12 +299,17 @@ def stepping(bits: int) -> tuple[np.ndarray, np.ndarray]:
     return samples, np.clip(exact, -full_scale, full_scale - 1)
 
 
-@pytest.mark.parametrize("subtype", STEPS)
-@pytest.mark.parametrize("format_name", ["WAV", "FLAC", "AIFF", "CAF", "VOC", "SVX", "AU", "RAW"])
+@pytest.mark.parametrize(
+    ("format_name", "subtype"),
+    [
+        (name, subtype)
+        for name in ("WAV", "FLAC", "AIFF", "CAF", "VOC", "SVX", "AU", "RAW")
+        for subtype in STEPS
+        if subtype in soundfile.available_subtypes(name)
+    ],
+)
 def test_samples_are_rounded_to_the_nearest_step(format_name: str, subtype: str, tmp_path: Path):
     """And clipped beyond full scale. libsndfile itself rounds for FLAC, and cuts off for WAV."""
-    if subtype not in soundfile.available_subtypes(format_name):
-        pytest.skip("libsndfile has no such file")
     samples, expected = stepping(STEPS[subtype])
     if format_name == "SVX" or subtype.startswith("DWVW"):
         samples, expected = samples[:, :1], expected[:, :1]

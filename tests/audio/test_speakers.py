@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from support.tagged import copy
 
 from gtcrn_cli.audio import ffmpeg, speakers
-from gtcrn_cli.audio.opening import Output, open_sink, open_source
 from gtcrn_cli.audio.pipe import open_pipe_sink, open_pipe_source
 
 needs_ffmpeg = pytest.mark.skipif(not ffmpeg.is_installed(), reason="ffmpeg is not on the PATH")
@@ -52,15 +52,6 @@ def make(path: Path, name: str, *options: str) -> np.ndarray:
     data = samples.astype("<f4").tobytes()
     subprocess.run([*command, str(path)], input=data, check=True)
     return samples
-
-
-def copy(source: Path, target: Path, **how: str) -> list[str]:
-    """Through a source and a sink, unchanged; what the user is told."""
-    opened = open_source(str(source))
-    with open_sink(str(target), opened, Output(**how)) as sink:
-        for block in opened.blocks(9_999):
-            sink.write(block)
-    return sink.notes
 
 
 @needs_ffmpeg

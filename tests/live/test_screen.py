@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from gtcrn_cli.enhancement.enhancer import Settings
+from gtcrn_cli.errors import UserError
 from gtcrn_cli.live.keys import Keys, pressed_keys
 from gtcrn_cli.live.screen import Screen, meter, picture
 from gtcrn_cli.live.status import Controls, Counters, Status
@@ -170,6 +171,18 @@ def test_notes_of_the_session_are_shown(capsys: pytest.CaptureFixture):
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event.get("text") for event in events] == ["a device is gone", None]
     assert notes.empty()
+
+
+def test_notes_are_shown_though_the_end_fails(capsys: pytest.CaptureFixture):
+    class Hung(FakeSession):
+        def stop(self) -> None:
+            notes.put("recorded until here: a.partial.wav")
+            raise UserError("a driver hangs")
+
+    notes: SimpleQueue[str] = SimpleQueue()
+    with pytest.raises(UserError, match="hangs"):
+        watch(Hung(), Plain(), duration_s=0.0, notes=notes)
+    assert "recorded until here: a.partial.wav" in capsys.readouterr().err
 
 
 def test_json_lines_can_be_read(capsys: pytest.CaptureFixture):

@@ -21,6 +21,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(200)
 
 
 def copy(source: Path, target: Path, **how) -> list[str]:
+    """Through a source and a sink, unchanged; what the user is told."""
     opened = open_source(str(source))
     with open_sink(str(target), opened, Output(**how)) as sink:
         for block in opened.blocks(9_999):
