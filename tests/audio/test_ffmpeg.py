@@ -21,6 +21,8 @@ from gtcrn_cli.enhancement.pipeline import denoise
 from gtcrn_cli.errors import ReadError, UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow  # ffmpeg runs in each
+
 needs_ffmpeg = pytest.mark.skipif(
     not ffmpeg.is_installed(), reason="ffmpeg and ffprobe are not on the PATH"
 )

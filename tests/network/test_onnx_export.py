@@ -20,6 +20,8 @@ from gtcrn_cli.network import onnx_export as exporting
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import GTCRNConfig
 
+pytestmark = pytest.mark.slow  # each exports
+
 
 @pytest.fixture(scope="session")
 def exported(shipped: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,6 +16,8 @@ from gtcrn_cli.enhancement.enhancer import strength_of_limit
 from gtcrn_cli.enhancement.stft import window_length
 from gtcrn_cli.signals import Samples
 
+pytestmark = pytest.mark.slow  # other programs run in each
+
 
 def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")

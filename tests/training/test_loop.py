@@ -28,6 +28,8 @@ from gtcrn_cli.training.plan import Plan
 from gtcrn_cli.training.recipe import Recipe
 from gtcrn_cli.training.validation import validation_set
 
+pytestmark = pytest.mark.slow  # each trains
+
 PLAN = Plan(
     steps=6,
     batch_s=2.0,

@@ -20,6 +20,8 @@ from gtcrn_cli.training.perceptual import (
 )
 from gtcrn_cli.training.stft import analyze_torch
 
+pytestmark = pytest.mark.slow  # each learns or rates
+
 
 @pytest.fixture
 def speech(clean: np.ndarray) -> Tensor:
