@@ -41,7 +41,7 @@ from ..errors import UserError
 from ..memory import keep_freed_memory
 from ..native import machine_code
 from ..network.checkpoint import Checkpoint
-from .outputs import is_same_sound, is_sound
+from .outputs import checksum, is_same_sound, is_sound
 from .storage import Found, delivered, fetched, look_up
 
 GRACE_S = 2  # for a worker that is told to stop
@@ -85,6 +85,7 @@ class Job:
     settings: Settings
     output: Output
     expected_s: float  # of sound, as far as is known before
+    replaces: int | None = None  # the checksum of what may be replaced; without one, anything
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ class Outcome:
         Whether it can be expected to work another time.
     summary
         `pipeline.Summary` as plain data.
-    output_size
-        In bytes.
+    output_size, checksum
+        Of the output, in bytes, and see `outputs.checksum`.
     """
 
     job: Job
@@ -111,6 +112,7 @@ class Outcome:
     may_pass: bool = False
     summary: dict[str, Any] = field(default_factory=dict)
     output_size: int = 0
+    checksum: int | None = None
 
 
 _engines: dict[str, Engine] = {}  # of this worker
@@ -145,14 +147,28 @@ def _outcome(job: Job) -> Outcome:
 
 def _enhance(job: Job) -> Outcome:
     output = job.output
-    if not output.overwrite and isinstance(look_up(job.target), Found):
+    if isinstance(look_up(job.target), Found) and not (output.overwrite and _is_replaceable(job)):
         if is_sound(job.target):
             return _compare(job)
         output = replace(output, overwrite=True)  # a power cut has left it
     with fetched(job.source) as noisy, delivered(job.target) as enhanced:
         summary = _denoise(job, noisy, enhanced, output)
-        size = enhanced.stat().st_size
-    return Outcome(job, summary=summary, output_size=size)
+        made = _made(job, summary, enhanced)
+    return made
+
+
+def _is_replaceable(job: Job) -> bool:
+    """Whether what is at the target is what may be replaced, to the byte."""
+    if job.replaces is None:
+        return True
+    with fetched(job.target) as there:
+        return checksum(there) == job.replaces
+
+
+def _made(job: Job, summary: dict[str, Any], output: Path) -> Outcome:
+    return Outcome(
+        job, summary=summary, output_size=output.stat().st_size, checksum=checksum(output)
+    )
 
 
 def _compare(job: Job) -> Outcome:
@@ -171,8 +187,7 @@ def _compare(job: Job) -> Outcome:
             raise UserError(
                 f"{job.target} exists, and is not what is made now: add --overwrite to replace it"
             )
-        size = there.stat().st_size
-    return Outcome(job, summary=summary, output_size=size)
+        return _made(job, summary, there)
 
 
 def _denoise(job: Job, noisy: Path, enhanced: Path, output: Output) -> dict[str, Any]:

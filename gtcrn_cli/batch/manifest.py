@@ -50,6 +50,8 @@ class Record:
         In bytes.
     summary
         `pipeline.Summary` as plain data, for reports.
+    checksum
+        Of the output: see `outputs.checksum`. Earlier versions wrote none.
     """
 
     target: str
@@ -59,6 +61,7 @@ class Record:
     options: str
     output_size: int
     summary: dict[str, Any]
+    checksum: int | None = None
 
 
 class Manifest:

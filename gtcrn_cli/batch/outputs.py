@@ -1,11 +1,13 @@
 """What is at a target already: whole sound, and of whom.
 
-A manifest knows an output by its size. Where that differs, or a batch was killed before it could
-write down what it had made, only the sound itself tells an output from what a user put there.
+A manifest knows an output by its size and, where it is to be replaced, by its checksum. Where they
+differ, or a batch was killed before it could write down what it had made, only the sound itself
+tells an output from what a user put there.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -19,7 +21,20 @@ from ..signals import Samples
 from .storage import fetched
 
 BLOCK = 1 << 16  # samples
+CHUNK = 1 << 20  # bytes
 DIFFERENCE = 1e-4  # what another kind of CPU computes otherwise; three steps of 16 bits
+
+
+def checksum(path: Path) -> int:
+    """The CRC-32 of a file: it tells that an output was edited, also where its size is the same.
+
+    It runs at gigabytes a second, so that it costs next to nothing beside enhancing.
+    """
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value
 
 
 def is_sound(location: str) -> bool:

@@ -94,6 +94,8 @@ class Item:
         Of the input.
     overwrite
         Whether what is at the target may be replaced: it is what a batch made, or the user says so.
+    replaces
+        The checksum of what the batch made there, if only that may be replaced.
     why
         What the user is to be told of it, if it is done.
     """
@@ -103,6 +105,7 @@ class Item:
     size: int
     stamp: str
     overwrite: bool = False
+    replaces: int | None = None
     why: str | None = None
 
     @property
@@ -177,7 +180,7 @@ def make_plan(order: Order, model_digest: str, manifest: Manifest) -> BatchPlan:
         elif record is None:  # a killed run may have made it, or somebody else: who does it sees
             todo.append(item)
         elif record.output_size == size:
-            todo.append(replace(item, overwrite=True))
+            todo.append(replace(item, overwrite=True, replaces=record.checksum))
         elif not is_sound(target):
             why = "what was there was damaged, and is made anew"
             todo.append(replace(item, overwrite=True, why=why))

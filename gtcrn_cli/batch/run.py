@@ -214,6 +214,7 @@ def _outcomes(
             order.settings,
             replace(output, overwrite=item.overwrite),
             item.expected_s,
+            item.replaces,
         )
         for target, item in items.items()
     )
@@ -286,6 +287,7 @@ def _record(item: Item, outcome: Outcome, options: str) -> Record:
         options,
         outcome.output_size,
         outcome.summary,
+        outcome.checksum,
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import mutagen.flac
 import numpy as np
 import pytest
 import soundfile
@@ -92,6 +94,33 @@ def test_what_a_power_cut_has_left_is_made_anew(
     (out / "a.wav").write_bytes(left)
     assert run_batch(Order(str(source), str(out)), model, InThisProcess).count("done") == 1
     assert soundfile.info(out / "a.wav").frames == 8000
+
+
+def test_tags_that_somebody_edited_stay_though_the_size_is_the_same(
+    model: Model, noisy: np.ndarray, tmp_path: Path
+):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in "ab":
+        soundfile.write(source / f"{name}.flac", noisy[:8000], 16_000)
+        tags = mutagen.flac.FLAC(source / f"{name}.flac")
+        tags["title"] = "Take 1"
+        tags.save()
+    order = Order(str(source), str(out))
+    assert run_batch(order, model, InThisProcess).count("done") == 2
+    size = (out / "a.flac").stat().st_size
+    tags = mutagen.flac.FLAC(out / "a.flac")
+    tags["title"] = "Take 2"
+    tags.save(padding=lambda info: info.padding)
+    assert (out / "a.flac").stat().st_size == size
+    mine = (out / "a.flac").read_bytes()
+    other = replace(order, settings=Settings(strength=0.5))
+    result = run_batch(other, model, InThisProcess)
+    assert statuses(result) == {"a.flac": "failed", "b.flac": "done"}
+    assert "is not what is made now: add --overwrite" in str(result.failures[0].reason)
+    assert (out / "a.flac").read_bytes() == mine
+    assert run_batch(replace(other, overwrite=True), model, InThisProcess).count("done") == 1
+    assert (out / "a.flac").read_bytes() != mine
 
 
 def test_a_file_that_comes_up_during_the_run_is_not_replaced(
