@@ -60,6 +60,7 @@ SOUND_CONTAINERS = {
     ".wv": "wv",
 }
 CONTAINERS = VIDEO_CONTAINERS | SOUND_CONTAINERS
+WITH_RANDOM_NUMBERS = ("matroska", "ogv", "webm")  # of streams, unless they are forbidden
 # Formats whose length is nowhere told: ffmpeg's is one of bit rate and size.
 BARE = ("aac", "ac3", "amr", "dts", "eac3", "flac", "mp3")  # frames without any times
 RECKONED = (*BARE, "mpeg", "mpegts")
@@ -383,8 +384,10 @@ class MediaSink:
         self._late: tuple[str, tuple[str, ...], int, int] | None = None
         if source is None or "video" not in source.tracks.others:  # else its times are kept
             self._late = (muxer, encoder, sample_rate, channels)
+        # The same input gives the same bytes, so that what is there already can be recognised.
+        same_bytes = ("-fflags", "+bitexact") if muxer in WITH_RANDOM_NUMBERS else ()
         self._process = _start(
-            [*arguments, "-f", muxer, _file(self._output.path)],
+            [*arguments, *same_bytes, "-f", muxer, _file(self._output.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._complaints,

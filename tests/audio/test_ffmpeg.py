@@ -138,6 +138,9 @@ def test_containers_go_in_and_come_out(ending: str, video: Path, engine: Engine,
     shift = lag_s(same, noisy)
     assert abs(shift) < 0.1
     assert abs(len(same) - len(noisy)) < 0.1 * 16_000
+    again = tmp_path / f"again.{ending}"
+    denoise(str(source), str(again), engine, Settings(strength=0))
+    assert again.read_bytes() == target.read_bytes()
 
 
 @needs_ffmpeg
