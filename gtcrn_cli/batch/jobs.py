@@ -151,7 +151,10 @@ def _enhance(job: Job) -> Outcome:
         if is_sound(job.target):
             return _compare(job)
         output = replace(output, overwrite=True)  # a power cut has left it
-    with fetched(job.source) as noisy, delivered(job.target) as enhanced:
+    with (
+        fetched(job.source) as noisy,
+        delivered(job.target, output.overwrite) as enhanced,
+    ):
         summary = _denoise(job, noisy, enhanced, output)
         made = _made(job, summary, enhanced)
     return made

@@ -201,14 +201,19 @@ def fetched(location: str) -> Iterator[Path]:
 
 
 @contextmanager
-def delivered(location: str) -> Iterator[Path]:
+def delivered(location: str, overwrite: bool = True) -> Iterator[Path]:
     """Where to write a file, so that it is at `location` when the context is left.
+
+    Without `overwrite` nothing at a URL is replaced, also what was put there meanwhile; stores know
+    no way to do both at once, so a moment remains. Who writes a local file sees to that.
 
     What else is left beside it, the finished part of an output that broke off, is delivered, too,
     by a name that is free; an error that tells its name tells that one then.
 
     Raises
     ------
+    UserError
+        Something is there that shall not be replaced.
     OSError
         It cannot be delivered.
     """
@@ -227,7 +232,7 @@ def delivered(location: str) -> Iterator[Path]:
             for part in Path(folder).iterdir():
                 message = message.replace(part.name, _keep(files, part, PurePosixPath(path)))
             raise UserError(message) from None
-        _deliver(files, target, PurePosixPath(path))
+        _deliver(files, target, PurePosixPath(path), None if overwrite else location)
 
 
 def remove(location: str) -> None:
@@ -278,13 +283,17 @@ def _is_same(files: Any, local: Path, path: PurePosixPath) -> bool:
             return filecmp.cmp(local, there, shallow=False) or is_same_ogg(local, there)
 
 
-def _deliver(files: Any, local: Path, path: PurePosixPath) -> None:
+def _deliver(files: Any, local: Path, path: PurePosixPath, unless_there: str | None = None) -> None:
+    """Send a file, under its final name at the end; refuse where `unless_there` is taken."""
     partial = str(partial_path(Path(path)))
     with _errors_of_store():
         if not set(_schemes(files)) & set(OBJECT_STORES):
             files.makedirs(str(path.parent), exist_ok=True)
         try:
             files.put_file(str(local), partial)
+            files.invalidate_cache()  # it may have listed the folder before
+            if unless_there is not None and isinstance(look_up(unless_there), Found):
+                raise UserError(f"{unless_there} exists: add --overwrite to replace it")
             files.mv(partial, str(path))
         except BaseException:
             if files.exists(partial):
@@ -297,7 +306,7 @@ def _errors_of_store() -> Iterator[None]:
     """Every store has errors of its own: no credentials, no such bucket, no network."""
     try:
         yield
-    except OSError:
+    except (OSError, UserError):
         raise
     except Exception as error:
         raise OSError(str(error) or type(error).__name__) from error

@@ -144,6 +144,20 @@ def test_a_final_name_never_holds_half_a_file(memory, monkeypatch: pytest.Monkey
     assert memory.find("/out") == []
 
 
+def test_what_comes_up_meanwhile_is_not_replaced(memory):
+    with (
+        pytest.raises(UserError, match=r"x\.wav exists: add --overwrite"),
+        delivered("memory://out/x.wav", overwrite=False) as path,
+    ):
+        memory.pipe("/out/x.wav", b"somebody's")
+        path.write_bytes(b"ours")
+    assert memory.cat("/out/x.wav") == b"somebody's"
+    assert names("memory://out") == {"x.wav"}
+    with delivered("memory://out/x.wav") as path:
+        path.write_bytes(b"ours")
+    assert memory.cat("/out/x.wav") == b"ours"
+
+
 def test_the_finished_part_is_delivered_too(memory):
     with pytest.raises(UserError), delivered("memory://out/x.wav") as path:
         path.with_name("x.partial.wav").write_bytes(b"part")
