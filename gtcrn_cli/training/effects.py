@@ -74,7 +74,8 @@ def whispered(samples: Mono, random: Random) -> Mono:
     from scipy.ndimage import uniform_filter1d
 
     _, _, spectrum = signal.stft(samples, nperseg=512, noverlap=384)
-    envelope = np.sqrt(uniform_filter1d(np.abs(spectrum) ** 2, 9, axis=0))
+    # The filter adds what comes and takes off what goes: rounding can leave less than nothing.
+    envelope = np.sqrt(np.maximum(uniform_filter1d(np.abs(spectrum) ** 2, 9, axis=0), 0))
     _, _, breath = signal.stft(random.normal(size=len(samples)), nperseg=512, noverlap=384)
     hz = np.linspace(0, SAMPLE_RATE / 2, len(spectrum))[:, None]
     flatter = np.maximum(hz / (hz + 800), 0.05) * (1 + hz / 2000)

@@ -23,7 +23,14 @@ from gtcrn_cli.training.corpora import (
     load_joined,
     rehearsal,
 )
-from gtcrn_cli.training.effects import active_level_db, coded, early_part, made_room, reverberate
+from gtcrn_cli.training.effects import (
+    active_level_db,
+    coded,
+    early_part,
+    made_room,
+    reverberate,
+    whispered,
+)
 from gtcrn_cli.training.mixtures import SPEEDS, at_speed, made_noise, mixture
 from gtcrn_cli.training.recipe import Recipe
 
@@ -100,6 +107,16 @@ def test_plain_examples_are_among_the_others(corpora: Corpora):
     recipe = replace(Recipe(), noise_only=1.0, plain=0.5)
     clean = [mixture(corpora, recipe, SECOND, (1, i))[1] for i in range(40)]
     assert 8 < sum(bool(c.any()) for c in clean) < 32
+
+
+def test_a_whisper_is_sound_also_where_speech_has_no_high_tones():
+    """And where it pauses: rounding there gave what has no root."""
+    time_s = np.arange(16_000) / 16_000
+    hum = np.sin(2 * np.pi * 125 * time_s) * (time_s < 0.5)
+    for seed in range(3):
+        whisper = whispered(hum.astype(np.float32), np.random.default_rng(seed))
+        assert np.isfinite(whisper).all() and np.abs(whisper).max() > 0.9
+        assert np.abs(whisper[10_000:]).max() < 1e-3
 
 
 def test_every_kind_of_made_noise_sounds():
