@@ -5,9 +5,9 @@ enhance a short file. So the machine code is kept in the user's cache directory:
 file, and, where `image` knows how, as a piece that need only be mapped into memory. Elsewhere the
 object file is handed to LLVM's linker (llvmlite) at the next start.
 
-Its name says for what it is good: CPU, features, operating system, versions and source. A file that
+Its name says for what it is good: CPU (`cpu`), operating system, versions and source. A file that
 is damaged, or that another process is just writing, is never used: it is renamed into place whole,
-and begins with its own digest.
+and begins with its own digest. Files that nobody has used for a long time go when a new one comes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import mmap
 import os
 import platform
 import re
+import stat
 import struct
 import sys
 import threading
@@ -34,7 +35,8 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from ..errors import UserError
-from ..paths import write_whole
+from ..paths import PARTIAL, write_whole
+from .cpu import features, identity
 from .image import flatten
 from .layout import CACHE_LINE
 
@@ -46,6 +48,10 @@ _PACKAGE = Path(__file__).parent
 _NETWORK = _PACKAGE.parent / "network"  # of which the kernel takes sizes and constants
 _HEAD = struct.Struct("<32sqq")  # digest of what follows; where the function begins; image size
 _PAGE = 4096  # bytes; the image begins at the second one
+_NAME = "kernel-{}.bin"
+_OURS = re.compile(r"kernel-[0-9a-f]{20}\.bin")
+_DAY_S = 24 * 3600.0
+_UNUSED_S = 90 * _DAY_S  # then it is of a version or a CPU of the past
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _folder: Path | None = None  # in place of the user's cache
@@ -100,19 +106,21 @@ def _find() -> tuple[Path, _Kept]:
         _keep(content, path)
         kept = _parse(content)
         assert kept is not None
+    else:
+        _note_use(path)
     return path, kept
 
 
 def cache_file() -> Path:
     """Where the machine code for this CPU and these versions is kept."""
     key = hashlib.sha256()
-    for part in (sys.platform, platform.machine(), _cpu()):
+    for part in (sys.platform, platform.machine(), identity()):
         key.update(f"{part}\n".encode())
     for package in ("llvmlite", "numba"):
         key.update(_version(package))
     for source in (*sorted(_PACKAGE.glob("*.py")), *sorted(_NETWORK.glob("*.py"))):
         key.update(source.read_bytes())
-    return (_folder or user_cache_path("gtcrn")) / f"kernel-{key.hexdigest()[:20]}.bin"
+    return (_folder or user_cache_path("gtcrn")) / _NAME.format(key.hexdigest()[:20])
 
 
 def keep_in(folder: Path | None) -> None:
@@ -133,22 +141,6 @@ def can_keep() -> bool:
     return os.access(path.parent, os.W_OK)
 
 
-def _cpu() -> str:
-    """The CPU and what it can do, from the system if that tells it, as LLVM takes long to load."""
-    with suppress(OSError), Path("/proc/cpuinfo").open() as file:
-        lines = []
-        for line in file:  # the first core's
-            if not line.strip():
-                break
-            if not line.startswith(("cpu MHz", "bogomips", "BogoMIPS", "processor", "core id",
-                                    "apicid", "initial apicid", "microcode")):  # fmt: skip
-                lines.append(line)
-        return "".join(lines)
-    import llvmlite.binding as llvm
-
-    return f"{llvm.get_host_cpu_name()} {_features()}"
-
-
 def _version(package: str) -> bytes:
     """What tells its version, without importing it: the import is what is to be saved."""
     spec = find_spec(package)
@@ -157,12 +149,6 @@ def _version(package: str) -> bytes:
     with suppress(OSError):
         return Path(spec.origin).with_name("_version.py").read_bytes()
     return b""
-
-
-def _features() -> str:
-    import llvmlite.binding as llvm
-
-    return llvm.get_host_cpu_features().flatten()
 
 
 def _pack(code: bytes) -> bytes:
@@ -212,6 +198,32 @@ def _keep(content: bytes, path: Path) -> None:
         write_whole(path, content)
     except (OSError, UserError) as error:
         _log.warning("it will compile again next time: %s", error)
+    else:
+        _remove_unused(path.parent)
+
+
+def _note_use(path: Path) -> None:
+    """Once a day, as its time of modification: file systems need not keep when a file was read."""
+    with suppress(OSError):  # of a cache that is read only, or another user's
+        if time.time() - path.stat().st_mtime > _DAY_S:
+            os.utime(path)
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove kernels that nobody has used for a long time, and what killed processes left of some.
+
+    Who is just loading one has read it already, or compiles it again.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            partial = PARTIAL.fullmatch(path.name)
+            if not _OURS.fullmatch(partial["target"] if partial else path.name):
+                continue
+            with suppress(OSError):  # another process was faster, or has it in use (Windows)
+                status = path.lstat()
+                used_s = max(status.st_mtime, status.st_atime)
+                if stat.S_ISREG(status.st_mode) and time.time() - used_s > _UNUSED_S:
+                    path.unlink()
 
 
 def compile_kernel() -> bytes:
@@ -310,7 +322,7 @@ def _target_machine(**how: Any) -> Any:
 
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=_features(), opt=3, **how
+        cpu=llvm.get_host_cpu_name(), features=features(), opt=3, **how
     )
 
 

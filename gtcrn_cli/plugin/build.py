@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import MissingExtraError, UserError
 from ..native import tables
+from ..native.cpu import PARTS, usable
 from ..native.layout import CACHE_LINE, CONTROLS, STREAM, scratch_size
 from ..native.machine_code import SYMBOL, object_code
 from ..native.packing import pack
@@ -23,12 +24,6 @@ SOURCE = Path(__file__).with_name("ladspa.c")
 COMPILERS = ("cc", "gcc", "clang")
 NO_LIMIT_DB = 100  # from here on an attenuation limit is none
 LABEL = b"gtcrn_mono"  # in every plugin
-# Parts of x86-64 by LLVM's names, and the bit of `cpuid` that tells each: leaf 1 (ECX), 7 (EBX).
-LEAF_1_ECX = {"fma": 12, "sse4.1": 19, "sse4.2": 20, "popcnt": 23, "avx": 28, "f16c": 29}
-LEAF_7_EBX = {
-    "bmi": 3, "avx2": 5, "bmi2": 8,
-    "avx512f": 16, "avx512dq": 17, "avx512cd": 28, "avx512bw": 30, "avx512vl": 31,
-}  # fmt: skip
 YMM, ZMM = 0b110, 0b11100110  # what a system that keeps such registers has set in XCR0
 EXPORTS = "{ global: ladspa_descriptor; local: *; };\n"
 
@@ -127,16 +122,14 @@ def header(checkpoint: Checkpoint) -> str:
 
 def _needs() -> dict[str, str]:
     """What the plugin asks the CPU for, so as not to start on one that it was not made for."""
-    import llvmlite.binding as llvm
+    used = usable()
 
-    features = llvm.get_host_cpu_features()
+    def bits(leaf: int) -> int:
+        return sum({1 << PARTS[name].bit for name in used if PARTS[name].leaf == leaf})
 
-    def bits(of: dict[str, int]) -> int:
-        return sum(1 << bit for name, bit in of.items() if features.get(name))
-
-    registers = ZMM if features.get("avx512f") else YMM if features.get("avx") else 0
+    registers = ZMM if "avx512f" in used else YMM if "avx" in used else 0
     return {
-        "CPU_LEAF_1_ECX": f"{bits(LEAF_1_ECX):#x}u",
-        "CPU_LEAF_7_EBX": f"{bits(LEAF_7_EBX):#x}u",
+        "CPU_LEAF_1_ECX": f"{bits(1):#x}u",
+        "CPU_LEAF_7_EBX": f"{bits(7):#x}u",
         "CPU_XCR0": f"{registers:#x}u",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import platform
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -141,9 +143,80 @@ def test_damaged_code_is_compiled_again(processes: Processes, damage) -> None:
     assert path.read_bytes() == whole
 
 
+def aged(path: Path, days: float) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    then_s = time.time() - days * 24 * 3600
+    os.utime(path, (then_s, then_s))
+    return path
+
+
+def test_kernels_that_nobody_used_for_long_are_removed(
+    processes: Processes, tmp_path: Path
+) -> None:
+    """And nothing else: neither those in use, nor what somebody else keeps there."""
+    cache = tmp_path / "gtcrn"
+    gone = [
+        aged(cache / f"kernel-{'0123456789' * 2}.bin", 91),
+        aged(cache / f".kernel-{'0123456789' * 2}.bin.{'abc' * 4}.part", 91),
+    ]
+    stay = [
+        aged(cache / f"kernel-{'9876543210' * 2}.bin", 89),
+        aged(cache / f".kernel-{'0123456789' * 2}.bin.{'def' * 4}.part", 1),
+        aged(cache / "kernel-of-mine.bin", 999),
+        aged(cache / f"kernel-{'0123456789' * 2}.bin.txt", 999),
+        aged(cache / f".mine.{'abc' * 4}.part", 999),
+        aged(cache / "corpora" / f"kernel-{'0123456789' * 2}.bin", 999),
+    ]
+    folder = cache / f"kernel-{'a' * 20}.bin"
+    folder.mkdir()
+    aged(folder, 999)
+    processes.load()
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in [*stay, folder])
+    (used,) = processes.compilations
+    assert used.exists()
+
+
+def test_a_kernel_in_use_does_not_age(processes: Processes) -> None:
+    processes.load()
+    (path,) = processes.compilations
+    aged(path, 80)
+    processes.load()
+    assert time.time() - path.stat().st_mtime < 24 * 3600
+    assert len(processes.compilations) == 1
+
+
+def test_a_cache_that_is_read_only_serves_all_the_same(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes.load()
+    (path,) = processes.compilations
+    aged(path, 200)
+
+    def refuse(*args: object, **how: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    processes.load()
+    assert len(processes.compilations) == 1
+
+
+def test_a_kernel_that_is_removed_while_it_is_loaded_runs(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = mask_of(processes.load(), monkeypatch)
+    (path,) = processes.compilations
+    aged(path, 80)
+    monkeypatch.setattr(os, "utime", lambda path: path.unlink())  # as soon as it was read
+    np.testing.assert_array_equal(mask_of(processes.load(), monkeypatch), expected)
+    assert not path.exists()
+    assert len(processes.compilations) == 1
+
+
 def test_another_cpu_or_version_has_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     before = machine_code.cache_file()
-    monkeypatch.setattr(machine_code, "_cpu", lambda: "another")
+    monkeypatch.setattr(machine_code, "identity", lambda: "another")
     another_cpu = machine_code.cache_file()
     monkeypatch.setattr(machine_code, "_version", lambda package: b"another")
     another_version = machine_code.cache_file()
