@@ -21,6 +21,34 @@ _AROUND_BYTES = 19  # what a partial name has besides the target's: two dots, 12
 _LONGEST_NAME_BYTES = 255  # of most file systems, where this one does not say
 
 
+def user_folder(kind: Callable[[str], Path], variable: str) -> Path:
+    """Our folder among the user's own: `kind` is a function of `platformdirs`.
+
+    Raises
+    ------
+    UserError
+        The user has no home, as in many a container, and `variable` does not say where instead.
+    """
+    try:
+        return kind("gtcrn")
+    except RuntimeError:
+        raise UserError(f"this user has no home folder: set HOME or {variable}") from None
+
+
+def home() -> Path:
+    """The user's home.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UserError("this user has no home folder: set HOME") from None
+
+
 def _is_same(one: Path, other: Path) -> bool:
     return filecmp.cmp(one, other, shallow=False)
 

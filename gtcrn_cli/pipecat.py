@@ -14,7 +14,7 @@ from dataclasses import replace
 from .enhancement.engines import Engine, default_engine
 from .enhancement.enhancer import Settings
 from .enhancement.pcm import PcmStream
-from .errors import MissingExtraError
+from .errors import MissingExtraError, UserError
 
 try:
     from pipecat.audio.filters.base_audio_filter import BaseAudioFilter
@@ -29,6 +29,8 @@ class GtcrnFilter(BaseAudioFilter):
     A `FilterEnableFrame` turns it off and on again. Off, it hands the sound on unchanged but for
     the same delay, so that no sample is lost or heard twice at the turn.
 
+    It is for one transport, whose sound it remembers; make another for each.
+
     Parameters
     ----------
     settings
@@ -36,17 +38,34 @@ class GtcrnFilter(BaseAudioFilter):
         better kept: ``Settings(strength=0.5)`` lowers it by at most 6 dB.
     engine
         Runs the network; one for all callers. The native engine with the default model if ``None``.
+    channels
+        Interleaved in the transport's sound: its ``audio_in_channels``, which no filter is told.
     """
 
-    def __init__(self, settings: Settings | None = None, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        engine: Engine | None = None,
+        channels: int = 1,
+    ) -> None:
         self._settings = settings or Settings()
         self._engine = engine or default_engine()  # here, so that no caller waits for it
+        self._channels = channels
         self._enabled = True
         self._stream: PcmStream | None = None
 
     async def start(self, sample_rate: int) -> None:
-        """Begin a stream of one channel at `sample_rate` Hz."""
-        self._stream = PcmStream(sample_rate, engine=self._engine, settings=self._effective())
+        """Begin a stream at `sample_rate` Hz.
+
+        Raises
+        ------
+        UserError
+            Another transport has begun one and not ended it, a sample rate or a number of channels
+            that is not supported.
+        """
+        if self._stream is not None:  # the voices of two callers would be mixed
+            raise UserError("a GtcrnFilter serves one transport: make another for each")
+        self._stream = PcmStream(sample_rate, self._channels, self._engine, self._effective())
 
     async def stop(self) -> None:
         """End the stream."""

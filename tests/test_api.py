@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import os
+import pickle
 import subprocess
 import sys
 from importlib import import_module
@@ -112,6 +113,13 @@ def test_what_is_no_sound_is_refused():
         enhance(np.zeros(100, np.int16), 16_000)
     with pytest.raises(UserError, match="7000"):
         enhance(np.zeros(100), 7_000)
+    with pytest.raises(UserError, match=r"give samples\.T"):
+        enhance(np.zeros((2, 16_000)), 16_000)
+
+
+def test_an_engine_goes_to_another_process(noisy: np.ndarray):
+    engine = pickle.loads(pickle.dumps(load_engine(load_model())))
+    np.testing.assert_array_equal(enhance(noisy, 16_000, engine), enhance(noisy, 16_000))
 
 
 def test_a_context_forgets_its_stream(noisy: np.ndarray):

@@ -23,6 +23,7 @@ from ..audio.ffmpeg import CONTAINERS
 from ..audio.formats import FORMAT_OF_EXTENSION, Encoding, encoding_for
 from ..audio.opening import Output
 from ..errors import UserError
+from ..paths import user_folder
 from .jobs import Job, Model, Outcome, Workers, run_jobs
 from .manifest import FILE_NAME, Manifest, Record
 from .plan import BatchPlan, Item, Order, make_plan
@@ -169,7 +170,7 @@ def manifest_of(output: str) -> Path:
     if not is_url(output):
         return Path(output, FILE_NAME)
     name = hashlib.sha256(os.fsencode(absolute(output))).hexdigest()[:16]
-    return user_state_path("gtcrn") / "batches" / f"{name}.jsonl"
+    return user_folder(user_state_path, "XDG_STATE_HOME") / "batches" / f"{name}.jsonl"
 
 
 def entries_of(plan: BatchPlan, order: Order) -> list[Entry]:

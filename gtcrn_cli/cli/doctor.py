@@ -129,10 +129,11 @@ def _conclude(seen: list[Finding], as_json: bool) -> None:
 def _precompile() -> None:
     """Fails where the code cannot be kept: that is what was asked for."""
     from ..errors import UserError
-    from ..native.machine_code import cache_file, load_kernel
+    from ..native.machine_code import cache_file, can_keep, load_kernel
 
-    load_kernel()
     path = cache_file()
+    if can_keep():  # else compiling would be in vain
+        load_kernel()
     if not path.is_file():
         raise UserError(f"{path} cannot be kept: set XDG_CACHE_HOME to a writable folder")
     typer.echo(f"{path}: compiled for this CPU", err=True)

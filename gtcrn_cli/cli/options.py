@@ -81,7 +81,7 @@ HighBand = Annotated[
     HighBandChoice,
     typer.Option(
         help="What to do above 8 kHz, where the network does not hear: follow its mask of 6-8 kHz, "
-        "keep all, or mute."
+        "keep all, or mute; as far as strength and limit allow."
     ),
 ]
 Channels = Annotated[

@@ -76,6 +76,10 @@ class NativeEngine:
         self._weights, self._weights_address = aligned(pack(checkpoint))
         self._kernel = load_kernel()
 
+    def __reduce__(self) -> tuple[type[NativeEngine], tuple[Checkpoint]]:
+        """Go to another process as a model: what is compiled has an address in each."""
+        return NativeEngine, (self.checkpoint,)
+
     def mask(self, spectrum: Spectrum, state: State | None) -> tuple[Spectrum, State]:
         """See `Engine.mask`; the state is float32 ``[C, S]``, laid out as `layout.STATE` says."""
         spectrum = np.ascontiguousarray(spectrum, np.complex64)

@@ -108,13 +108,13 @@ class Enhancer:
     latency
         In samples, one window: the longest time from a sample's entry to its exit.
     replaced
-        Samples so far that were no sound (NaN, infinite, beyond 100 dB full scale) and that
-        silence took the place of.
+        Samples of the stream so far that were no sound (NaN, infinite, beyond 100 dB full scale)
+        and that silence took the place of; after its end, until another one begins, of all of it.
 
     Raises
     ------
     UserError
-        A sample rate or a number of channels that is not supported.
+        A sample rate or a number of channels that is not supported, or no thread at all.
 
     Examples
     --------
@@ -139,6 +139,8 @@ class Enhancer:
     ) -> None:
         if not 1 <= channels <= MAX_CHANNELS:
             raise UserError(f"{channels} channels: gtcrn takes 1 to {MAX_CHANNELS}")
+        if threads < 1:
+            raise UserError(f"{threads} threads: it takes at least one")
         self.engine = engine
         self.channels = channels
         self.settings = settings or Settings()
@@ -146,6 +148,7 @@ class Enhancer:
         self._stft = STFT(sample_rate)
         independent = channels if threads > 1 and not self._linked else 1
         self._chain = _chain_of(engine, self._stft.window, channels, min(threads, independent))
+        self.replaced = 0
         self.reset()
 
     def __enter__(self) -> Enhancer:
@@ -179,7 +182,6 @@ class Enhancer:
         self._synthesis: Samples | None = None
         self._taken = 0  # samples pushed
         self._given = 0  # samples returned
-        self.replaced = 0
 
     def push(self, block: Samples) -> Samples:
         """Take in a block and return what it completes.
@@ -187,17 +189,26 @@ class Enhancer:
         Parameters
         ----------
         block
-            Samples ``[N, C]`` of any length N >= 0.
+            Samples ``[N, C]`` of any length N >= 0, of a floating-point type; full scale is -1 to
+            1.
 
         Returns
         -------
         Samples ``[M, C]`` that follow those returned before; the first is the stream's first.
         How long M is depends on the hops completed, what is in it does not.
+
+        Raises
+        ------
+        ValueError
+            The block has another shape, or holds integers: divide those by their full scale.
         """
         if block.ndim != 2 or block.shape[1] != self.channels:
             raise ValueError(f"a block of shape {block.shape}, not [N, {self.channels}]")
+        block = _floats(block)
+        if self._taken == 0:
+            self.replaced = 0
         self._taken += len(block)
-        enhanced = self._advance(np.asarray(block, np.float32))
+        enhanced = self._advance(block)
         self._given += len(enhanced)
         return enhanced
 
@@ -208,9 +219,7 @@ class Enhancer:
         missing = frames * self._stft.hop - self._taken
         left = self._taken - self._given
         rest = self._advance(np.zeros((missing, self.channels), np.float32))[:left]
-        replaced = self.replaced
         self.reset()
-        self.replaced = replaced
         return rest
 
     def _sound_only(self, block: Samples) -> Samples:
@@ -290,6 +299,13 @@ class Enhancer:
         mean = sum(recent[:, n : n + count] for n in range(GATE_RELEASE)) / np.float32(GATE_RELEASE)
         # Opens at once, so that no sibilant loses its onset; closes over a few frames.
         return np.maximum(openness, mean)[..., None]
+
+
+def _floats(samples: Samples) -> Samples:
+    """Samples as the network takes them. Integers would be beyond full scale, and never speech."""
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(f"samples of {samples.dtype}: divide by their full scale to get -1 to 1")
+    return np.asarray(samples, np.float32)
 
 
 def _chain_of(
@@ -378,9 +394,9 @@ def enhance(
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2):
         raise ValueError(f"samples of shape {samples.shape}, neither [N] nor [N, C]")
-    if not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(f"samples of {samples.dtype}: divide by their full scale to get -1 to 1")
-    block = samples[:, None] if samples.ndim == 1 else samples
+    block = _floats(samples[:, None] if samples.ndim == 1 else samples)
+    if block.shape[1] > MAX_CHANNELS >= len(block):
+        raise UserError(f"samples of shape {samples.shape}: [N, C] is wanted, so give samples.T")
     enhancer = Enhancer(engine or default_engine(), sample_rate, block.shape[1], settings)
     enhanced = np.concatenate([enhancer.push(block), enhancer.flush()])
     return enhanced.reshape(samples.shape)

@@ -22,7 +22,7 @@ class PcmStream:
     engine
         Runs the network; one for all callers. The native engine with the default model if ``None``.
     settings
-        How; `settings` may be replaced while the stream runs.
+        How; `settings` may be replaced while the stream runs (but for `linked`).
 
     Raises
     ------

@@ -109,9 +109,11 @@ def denoise(
     if target != "-":
         require_free(target, output.overwrite)
     opened = open_source(source, raw)
-    enhancer = Enhancer(
-        engine or default_engine(), opened.sample_rate, opened.channels, settings, threads
-    )
+    engine = engine or default_engine()
+    try:
+        enhancer = Enhancer(engine, opened.sample_rate, opened.channels, settings, threads)
+    except UserError as error:
+        raise UserError(f"{opened.name}: {error}") from None
     sink = open_sink(target, opened, output)
     summary = run(
         opened, enhancer, sink, progress, allow_truncated=output.allow_truncated, threads=threads
@@ -124,7 +126,8 @@ def denoise(
         summary.notes.append(f"{summary.clipped} samples clipped: --subtype FLOAT would keep them")
     if summary.replaced:
         summary.notes.append(
-            f"{summary.replaced} samples were no sound (NaN, infinite) and became silence"
+            f"{summary.replaced} samples were no sound (NaN, infinite, beyond 100 dB full scale) "
+            "and became silence"
         )
     return summary
 

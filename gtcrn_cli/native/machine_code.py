@@ -35,7 +35,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from ..errors import UserError
-from ..paths import PARTIAL, write_whole
+from ..paths import PARTIAL, user_folder, write_whole
 from .cpu import features, identity
 from .image import flatten
 from .layout import CACHE_LINE
@@ -82,7 +82,7 @@ def load_kernel() -> Kernel:
 @functools.cache
 def _load_kernel() -> Kernel:
     path, kept = _find()
-    if kept.image_size:
+    if path is not None and kept.image_size:
         mapped = _map(path)
         if mapped is not None:
             return _from_address(np.frombuffer(mapped, np.uint8).ctypes.data + _PAGE + kept.entry)
@@ -95,24 +95,36 @@ def object_code() -> bytes:
         return _find()[1].object_code
 
 
-def _find() -> tuple[Path, _Kept]:
-    path = cache_file()
-    kept = _read(path)
+def _find() -> tuple[Path | None, _Kept]:
+    path: Path | None = None
+    try:
+        path = cache_file()
+        kept = _read(path)
+    except UserError as error:
+        _log.warning("it will compile again next time: %s", error)
+        kept = None
     if kept is None:
         _log.info("compiling the network for this CPU, once...")
         begin = time.perf_counter()
         content = _pack(compile_kernel())
         _log.info("compiled in %.1f s", time.perf_counter() - begin)
-        _keep(content, path)
+        if path is not None:
+            _keep(content, path)
         kept = _parse(content)
         assert kept is not None
-    else:
+    elif path is not None:
         _note_use(path)
     return path, kept
 
 
 def cache_file() -> Path:
-    """Where the machine code for this CPU and these versions is kept."""
+    """Where the machine code for this CPU and these versions is kept.
+
+    Raises
+    ------
+    UserError
+        The user has no home.
+    """
     key = hashlib.sha256()
     for part in (sys.platform, platform.machine(), identity()):
         key.update(f"{part}\n".encode())
@@ -120,7 +132,8 @@ def cache_file() -> Path:
         key.update(_version(package))
     for source in (*sorted(_PACKAGE.glob("*.py")), *sorted(_NETWORK.glob("*.py"))):
         key.update(source.read_bytes())
-    return (_folder or user_cache_path("gtcrn")) / _NAME.format(key.hexdigest()[:20])
+    folder = _folder or user_folder(user_cache_path, "XDG_CACHE_HOME")
+    return folder / _NAME.format(key.hexdigest()[:20])
 
 
 def keep_in(folder: Path | None) -> None:
@@ -131,12 +144,12 @@ def keep_in(folder: Path | None) -> None:
 
 def can_keep() -> bool:
     """Whether machine code is in the cache already, or could be put there."""
-    path = cache_file()
-    if path.is_file():
-        return True
     try:
+        path = cache_file()
+        if path.is_file():
+            return True
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, UserError):
         return False
     return os.access(path.parent, os.W_OK)
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ..errors import UserError
-from ..paths import refuse_url, replacing
+from ..paths import refuse_url, replacing, user_folder
 from .config import GTCRNConfig
 
 DEFAULT_MODEL = "gtcrn"
@@ -169,13 +170,21 @@ def is_shipped(name: str) -> bool:
 
 
 def user_models_dir() -> Path:
-    """Where `gtcrn models add` puts models."""
-    return user_data_path("gtcrn") / "models"
+    """Where `gtcrn models add` puts models.
+
+    Raises
+    ------
+    UserError
+        The user has no home.
+    """
+    return user_folder(user_data_path, "XDG_DATA_HOME") / "models"
 
 
 def available_models() -> dict[str, Path]:
     """Every model by name; a user's model hides a shipped one of the same name."""
-    folders = (shipped_models_dir(), user_models_dir())
+    folders = [shipped_models_dir()]
+    with suppress(UserError):  # who has no home has put no models there
+        folders.append(user_models_dir())
     return {path.stem: path for folder in folders for path in sorted(folder.glob(f"[!.]*{SUFFIX}"))}
 
 

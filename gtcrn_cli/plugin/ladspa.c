@@ -181,6 +181,7 @@ static int cpu_is_good(void) { /* whether it has all that the kernel was compile
 
 static void cleanup(Handle handle) {
     Instance *self = handle;
+    if (!self) return; /* ffmpeg cleans up what there never was, too */
     free(self->block);
     free(self->enhanced);
     free(self->tables);

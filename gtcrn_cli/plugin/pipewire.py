@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..network.checkpoint import Checkpoint
-from ..paths import write_whole
+from ..paths import home, write_whole
 from .build import LABEL, build_plugin
 
 MARK = "# Written by gtcrn plugin --install; gtcrn plugin --remove takes it away.\n"
@@ -54,12 +54,12 @@ def configuration(plugin: str | Path) -> str:
 
 def plugin_place() -> Path:
     """Where hosts look for a user's LADSPA plugins."""
-    return Path.home() / ".ladspa" / "gtcrn.so"
+    return home() / ".ladspa" / "gtcrn.so"
 
 
 def configuration_place() -> Path:
     """Where PipeWire looks for a user's additions to its configuration."""
-    base = environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    base = environ.get("XDG_CONFIG_HOME") or home() / ".config"
     return Path(base) / "pipewire" / "pipewire.conf.d" / "50-gtcrn-plugin.conf"
 
 

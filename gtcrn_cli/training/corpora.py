@@ -21,7 +21,7 @@ from ..audio.opening import open_source
 from ..errors import UserError
 from ..evaluation.recordings import BLOCK, Mono, audio_files, read_mono, read_samples
 from ..network.config import SAMPLE_RATE
-from ..paths import refuse_url, replacing
+from ..paths import refuse_url, replacing, user_folder
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +283,7 @@ def load_corpus(
         raise UserError(
             "there are no clips to load: an index needs rows whose split is 'valid', and others"
         )
-    folder = cache_dir or user_cache_path("gtcrn") / "corpora"
+    folder = cache_dir or user_folder(user_cache_path, "XDG_CACHE_HOME") / "corpora"
     digest = hashlib.sha256()
     for clip in clips:
         stat = clip.path.stat() if clip.path.exists() else None

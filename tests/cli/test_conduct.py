@@ -134,6 +134,37 @@ def test_a_batch_without_a_cache_compiles_once(tmp_path: Path):
     assert len(list((tmp_path / "out").glob("*.wav"))) == 4
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="how to be nobody")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "nobody denoise NOISY out.wav && test -s out.wav",
+        "nobody batch in out -j 1 && test -s out/noisy.wav",
+        "nobody models && nobody doctor --precompile",
+        "unset XDG_CACHE_HOME; ! nobody doctor --precompile 2>said && grep 'set HOME or X' said",
+    ],
+)
+def test_who_has_no_home_is_served_all_the_same(words: str, tmp_path: Path):
+    """A container may run as a user that the system does not know."""
+    (tmp_path / "nobody.py").write_text(
+        "import os, pwd, sys\n"
+        "from gtcrn_cli.cli import main\n"
+        "def unknown(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = unknown\n"
+        "if __name__ == '__main__': main()\n"
+    )
+    (tmp_path / "code").mkdir()
+    shutil.copy(machine_code.cache_file(), tmp_path / "code")  # as --precompile has it in an image
+    (tmp_path / "in").mkdir()
+    shutil.copy(NOISY, tmp_path / "in")
+    nobody = (
+        "mkdir cache && mv code cache/gtcrn && export XDG_CACHE_HOME=$PWD/cache; unset HOME; "
+        f"nobody() {{ env -u XDG_DATA_HOME '{sys.executable}' nobody.py \"$@\"; }}; "
+    )
+    code, said = shell(nobody + words, tmp_path)
+    assert (code, said.count("Traceback")) == (0, 0)
+
+
 def test_precompiling_says_where_the_code_is_kept_and_fails_where_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -21,7 +21,7 @@ from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_transport import TransportParams
 
-from gtcrn_cli import Settings, enhance
+from gtcrn_cli import Settings, UserError, enhance
 from gtcrn_cli.pipecat import GtcrnFilter
 
 RATE = 16_000
@@ -69,6 +69,27 @@ def test_turned_off_in_the_middle_no_sample_is_lost(speech: np.ndarray):
     received = np.frombuffer(asyncio.run(run()), "<i2").astype(int)
     later = len(speech) // 2 + RATE // 10
     assert np.abs(received[later:] - speech[later : len(received)]).max() <= 1
+
+
+def test_two_channels_are_enhanced_as_two(speech: np.ndarray):
+    two = np.stack([speech, speech[::-1]], axis=1)
+    data = asyncio.run(through(GtcrnFilter(channels=2), two.tobytes(), 1280))
+    received = np.frombuffer(data, "<i2").reshape(-1, 2)
+    expected = enhance(two.astype(np.float32) / 32768, RATE)
+    assert len(speech) - 512 <= len(received) <= len(speech)
+    assert agreement_db(received / 32768, expected[: len(received)]) > 60
+
+
+def test_it_does_not_mix_the_voices_of_two_transports(speech: np.ndarray):
+    async def run() -> None:
+        filter_ = GtcrnFilter()
+        await filter_.start(RATE)
+        with pytest.raises(UserError, match="make another for each"):
+            await filter_.start(RATE)
+        await filter_.stop()
+        await filter_.start(RATE)  # one call after the other
+
+    asyncio.run(run())
 
 
 def test_before_a_start_it_hands_on(speech: np.ndarray):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -261,6 +262,41 @@ def test_what_is_no_sound_becomes_silence(engine: Engine, noisy: Samples, damage
     assert np.array_equal(enhanced, enhance(Enhancer(engine, 16_000), [silenced]))
 
 
+def test_what_was_replaced_is_counted_for_each_stream(engine: Engine, noisy: Samples):
+    damaged = noisy.copy()
+    damaged[1000] = np.nan
+    enhancer = Enhancer(engine, 16_000)
+    with enhancer:
+        enhance(enhancer, [damaged])
+    assert enhancer.replaced == 1  # until the next one begins
+    enhance(enhancer, [noisy])
+    assert enhancer.replaced == 0
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.int32, bool])
+def test_integers_are_refused_and_cost_nothing(engine: Engine, noisy: Samples, kind: type):
+    enhancer = Enhancer(engine, 16_000)
+    with pytest.raises(ValueError, match="full scale"):
+        enhancer.push(np.zeros((160, 1), kind))
+    assert np.array_equal(enhance(enhancer, [noisy]), enhance(Enhancer(engine, 16_000), [noisy]))
+
+
+def test_threads_may_have_an_enhancer_each(engine: Engine, noisy: Samples):
+    """All with one engine, at their own rates."""
+    shapes = [(16_000, 1), (48_000, 2), (8_000, 1), (44_100, 1)]
+
+    def run(shape: tuple[int, int]) -> Samples:
+        sample_rate, channels = shape
+        blocks = np.array_split(np.repeat(noisy, channels, axis=1)[:32_000], 77)
+        return enhance(Enhancer(engine, sample_rate, channels), blocks)
+
+    alone = [run(shape) for shape in shapes]
+    with ThreadPoolExecutor(len(shapes)) as pool:
+        together = list(pool.map(run, shapes))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_flushed_enhancer_starts_anew(engine: Engine, noisy: Samples):
     enhancer = Enhancer(engine, 16_000)
     first = enhance(enhancer, [noisy])
@@ -273,6 +309,7 @@ def test_a_flushed_enhancer_starts_anew(engine: Engine, noisy: Samples):
         ({"sample_rate": 4_000}, "sample rate"),
         ({"sample_rate": 16_000, "channels": 0}, "channels"),
         ({"sample_rate": 16_000, "channels": 65}, "channels"),
+        ({"sample_rate": 16_000, "threads": 0}, "threads"),
     ],
 )
 def test_limits_are_told(arguments: dict, message: str):

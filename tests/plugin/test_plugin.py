@@ -116,6 +116,11 @@ def test_a_rate_that_is_not_supported_gives_no_instance(library: Library, sample
         Instance(library, "gtcrn_mono", sample_rate)
 
 
+def test_what_never_was_may_be_cleaned_up(library: Library):
+    """As ffmpeg does where it got no instance."""
+    library.descriptor("gtcrn_mono").contents.cleanup(None)
+
+
 def test_there_are_two_labels(library: Library):
     assert library.labels == ["gtcrn_mono", "gtcrn_stereo"]
 
