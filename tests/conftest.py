@@ -35,11 +35,13 @@ MARKED_BY = {  # a fixture marks who uses it
 def pytest_configure(config: pytest.Config) -> None:
     """With pytest-xdist: tests go to the processes in groups, in the order below.
 
-    The kernel is compiled here, once, and not by each of the processes.
+    The kernel is compiled here, once: not by each of the processes, nor by the first command that a
+    test runs, which would say so.
     """
     if config.getoption("dist", "no") == "load":
         config.option.dist = "loadgroup"
         config.option.loadscopereorder = False
+    if not hasattr(config, "workerinput"):
         load_kernel()
 
 
