@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from .train import Microphones, Noise, Rooms, Speech, load_corpora, require_run, require_torch
+from .train import (
+    Microphones,
+    Noise,
+    Rooms,
+    Speech,
+    load_corpora,
+    read_config,
+    require_run,
+    require_torch,
+)
 
 
 def ablate(
@@ -67,14 +76,13 @@ def ablate(
     import torch
 
     from ..errors import MissingExtraError
-    from ..network.config import GTCRNConfig
     from ..paths import write_whole
     from ..training.ablation import NETWORKS, as_markdown, draw, require_results
     from ..training.ablation import ablate as run_ablation
     from ..training.plan import Plan
 
     require_results(results_file, figure)
-    configs = [GTCRNConfig.parse(name) for name in config or NETWORKS]
+    configs = [read_config(name) for name in config or NETWORKS]
     say = partial(typer.echo, err=True)
     torch.set_num_threads(threads)
     _, corpora, valid = load_corpora(speech, noise, rooms, microphones)

@@ -23,14 +23,14 @@ def models(context: typer.Context) -> None:
 @app.command("list")
 def list_models() -> None:
     """List the models that --model knows by name."""
-    from ..network.checkpoint import DEFAULT_MODEL, available_models, read_card
+    from ..network.checkpoint import DEFAULT_MODEL, available_models, one_line, read_card
 
     for name, path in available_models().items():
         mark = "*" if name == DEFAULT_MODEL else " "
         try:
-            said = read_card(path).get("description", "")
+            said = one_line(str(read_card(path).get("description", "")))
         except UserError as error:
-            said = f"({error})"
+            said = f"(damaged: {error})"
         typer.echo(f"{mark} {name:<16} {said}")
 
 
@@ -43,7 +43,7 @@ def show(name: Annotated[str, typer.Argument(help="A model's name, or a model fi
     import json
     from dataclasses import asdict
 
-    from ..network.checkpoint import find_model, load_model
+    from ..network.checkpoint import find_model, load_model, one_line
     from ..network.footprint import footprint
 
     checkpoint = load_model(name)
@@ -53,9 +53,11 @@ def show(name: Annotated[str, typer.Argument(help="A model's name, or a model fi
         "network": checkpoint.config.name,
         "config": checkpoint.config.to_dict(),
         "footprint": asdict(footprint(checkpoint.config)),
-        **checkpoint.card,
     }
-    typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    # A card is somebody's word: it stands beside what is so, and not in its place.
+    said = {f"{k} (by the card)" if k in facts else k: v for k, v in checkpoint.card.items()}
+    text = json.dumps({**facts, **said}, indent=2, ensure_ascii=False)
+    typer.echo("\n".join(map(one_line, text.split("\n"))))
 
 
 @app.command()
@@ -86,7 +88,7 @@ def add(
     if (target.exists() or is_shipped(name)) and not overwrite:
         raise UserError(f"a model {name} exists: give another --name, or --overwrite")
     checkpoint = import_model(file)
-    pack(checkpoint)  # refuses the weights of another network
+    pack(checkpoint)  # refuses an ERB bank that the native engine cannot run
     checkpoint.save(target)
     typer.echo(f"added {name}: use it with --model {name}", err=True)
 

@@ -163,7 +163,7 @@ def train(
     from ..network.checkpoint import load_model
     from ..network.growth import grow
 
-    chosen = _config(config) if config else None
+    chosen = read_config(config) if config else None
     begin = load_model(start_from) if start_from else None
     if begin and chosen:
         begin = grow(begin, chosen)
@@ -384,14 +384,27 @@ def require_run(run: Path, device: str) -> None:
         raise UserError(f"torch cannot use the device {device!r}: {reason}") from None
 
 
-def _config(text: str) -> GTCRNConfig:
+def read_config(text: str) -> GTCRNConfig:
+    """The network that --config names, or describes as a JSON object.
+
+    Raises
+    ------
+    BadParameter
+        There is no such network.
+    """
     from ..network.config import GTCRNConfig
 
-    if not text.lstrip().startswith("{"):
-        return GTCRNConfig.parse(text)
     try:
-        return GTCRNConfig.from_dict(json.loads(text))
-    except (ValueError, TypeError, AttributeError) as error:
+        if not text.lstrip().startswith("{"):
+            return GTCRNConfig.parse(text)
+        fields = json.loads(text)
+        if unknown := GTCRNConfig.unknown(fields):
+            known = ", ".join(GTCRNConfig.__dataclass_fields__)
+            raise UserError(f"there is no {unknown[0]!r}: choose from {known}")
+        return GTCRNConfig.from_dict(fields)
+    except UserError as error:
+        raise typer.BadParameter(f"--config: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"--config is not a JSON object: {error}") from None
 
 

@@ -48,6 +48,7 @@ def pack(checkpoint: Checkpoint) -> Array:
     UserError
         They are not the weights of a network that the kernel knows.
     """
+    checkpoint.require_fit()
     weights = checkpoint.weights
     try:
         parts = [
@@ -62,10 +63,9 @@ def pack(checkpoint: Checkpoint) -> Array:
             *_skips(weights, checkpoint.config),
         ]
         flat = np.concatenate([np.asarray(part, np.float32).ravel() for part in parts])
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"the weights do not fit the network: {error}") from None
-    if flat.size != WEIGHTS.size:
-        raise UserError(f"the weights do not fit the network: {flat.size} of {WEIGHTS.size}")
+    assert flat.size == WEIGHTS.size
     return flat
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,12 +25,14 @@ from safetensors.numpy import save_file
 from ..errors import UserError
 from ..paths import refuse_url, replacing, user_folder
 from .config import GTCRNConfig
+from .shapes import weight_shapes
 
 DEFAULT_MODEL = "gtcrn"
 SUFFIX = ".safetensors"
 CHECKPOINT_SUFFIXES = (".tar", ".pt", ".pth", ".ckpt", ".bin")  # as trainings call what they keep
 _FORMAT = "gtcrn-1"
 _LONGEST_HEADER = 100_000_000  # bytes, as safetensors has it
+COUNTER = ".num_batches_tracked"  # of BatchNorm; a number of steps, and no weight
 
 Weights = dict[str, np.ndarray]
 
@@ -61,6 +64,33 @@ class Checkpoint:
             total.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
             total.update(np.ascontiguousarray(tensor).tobytes())
         return total.hexdigest()
+
+    def require_fit(self) -> None:
+        """Refuse weights that are not exactly those of the network that `config` describes.
+
+        Whatever runs a network asks for this first: weights that are left over would be those of
+        another network, which sounds otherwise.
+
+        Raises
+        ------
+        UserError
+            A weight is missing, left over or of another shape; or a variance is negative.
+        """
+        there = {name: w.shape for name, w in self.weights.items() if not name.endswith(COUNTER)}
+        expected = weight_shapes(self.config)
+        for name in sorted(expected.keys() | there.keys()):
+            if there.get(name) == expected.get(name):
+                continue
+            if name not in there:
+                reason = f"{name} is missing"
+            elif name not in expected:
+                reason = f"it has no {name}"
+            else:
+                reason = f"{name} has the shape {_shape(there[name])}, not {_shape(expected[name])}"
+            raise UserError(f"the weights do not fit the network {self.config.name!r}: {reason}")
+        for name in expected:
+            if name.endswith(".running_var") and (self.weights[name] < 0).any():
+                raise UserError(f"the weights make no network: a variance in {name} is negative")
 
     def require_numbers(self, path: Path) -> None:
         """Refuse weights that are no numbers, as those of a training that diverged.
@@ -122,17 +152,39 @@ class Checkpoint:
                     raise UserError(f"{path} is not a gtcrn model: see 'gtcrn models add --help'")
                 checkpoint = cls(
                     {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
-                    GTCRNConfig.from_dict(json.loads(metadata["config"])),
-                    json.loads(metadata["card"]),
+                    GTCRNConfig.from_dict(_object(metadata["config"])),
+                    _object(metadata["card"]),
                 )
         except FileNotFoundError:
             raise UserError(f"no such model file: {path}") from None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except _NO_MODEL as error:
             raise UserError(f"{path} is not a readable model file: {error}") from None
         if checkpoint.digest != metadata.get("sha256"):
             raise UserError(f"{path} is damaged (its digest differs): get or add it again")
         checkpoint.require_numbers(path)
+        try:
+            checkpoint.require_fit()
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         return checkpoint
+
+
+# What a header that is damaged, or made by others, ends in. RecursionError: brackets in brackets.
+_NO_MODEL = (
+    *(OSError, SafetensorError, struct.error),
+    *(AttributeError, KeyError, TypeError, ValueError, RecursionError),
+)
+
+
+def _object(json_text: str) -> dict[str, Any]:
+    value = json.loads(json_text)
+    if not isinstance(value, dict):
+        raise ValueError(f"its header has {json_text[:20]!r} where it should describe the model")
+    return value
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "of one number"
 
 
 def _text(json_text: str) -> str:
@@ -152,9 +204,19 @@ def read_card(path: Path) -> Mapping[str, Any]:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, _LONGEST_HEADER)))
-        return json.loads(header["__metadata__"]["card"])
-    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        return _object(header["__metadata__"]["card"])
+    except _NO_MODEL:
         raise UserError(f"{path} is not a readable model file") from None
+
+
+def one_line(text: str) -> str:
+    """What a card says; what moves a cursor, turns text round or ends a line as JSON escapes it."""
+
+    def is_plain(character: str) -> bool:
+        category = unicodedata.category(character)
+        return category[0] != "C" and category not in ("Zl", "Zp")
+
+    return "".join(c if is_plain(c) else json.dumps(c)[1:-1] for c in text)
 
 
 def shipped_models_dir() -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UserError
 
-SAMPLE_RATE = 16_000  # what the network was designed at; spectrum.py brings every other rate to it
+SAMPLE_RATE = 16_000  # of the network's design; enhancement/stft.py brings others to it
 WINDOW = 512  # samples in a frame at that rate: 32 ms
 HOP = WINDOW // 2
 BINS = WINDOW // 2 + 1  # 257, 31.25 Hz apart
@@ -75,12 +75,14 @@ class GTCRNConfig:
         for name in ("dense", "skip_input"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} is {getattr(self, name)!r}: give true or false")
-        if self.skip_compress is not None and self.skip_compress not in range(1, CHANNELS):
+        if self.skip_compress is not None and not (
+            type(self.skip_compress) is int and 0 < self.skip_compress < CHANNELS
+        ):
             raise UserError(
                 f"cannot compress {CHANNELS} channels to {self.skip_compress!r}: "
                 f"give 1 to {CHANNELS - 1}"
             )
-        if self.skip_dtype not in DTYPE_BYTES:
+        if self.skip_dtype not in tuple(DTYPE_BYTES):  # also what cannot be hashed
             raise UserError(
                 f"unknown skip_dtype {self.skip_dtype!r}: choose from {', '.join(DTYPE_BYTES)}"
             )
@@ -196,6 +198,11 @@ class GTCRNConfig:
         }
 
     @classmethod
+    def unknown(cls, fields: dict[str, Any]) -> list[str]:
+        """The names among `fields` that this version has no choice for."""
+        return sorted(set(fields) - set(cls.__dataclass_fields__))
+
+    @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> GTCRNConfig:
         """The inverse of `to_dict`.
 
@@ -204,10 +211,10 @@ class GTCRNConfig:
         UserError
             A field that this version does not know, or a value it does not allow.
         """
-        unknown = set(fields) - set(cls.__dataclass_fields__)
+        unknown = cls.unknown(fields)
         if unknown:
             raise UserError(
-                f"the model uses {', '.join(sorted(unknown))}, which this version of gtcrn "
+                f"the model uses {', '.join(unknown)}, which this version of gtcrn "
                 "does not know: upgrade gtcrn-cli"
             )
         return cls(**fields)
@@ -243,7 +250,7 @@ def _canonical_levels(levels: Any) -> tuple[int, ...] | None:
     if not isinstance(levels, (tuple, list)) or not levels:
         raise UserError(f"skip_levels is {levels!r}: name the levels to keep, or use fusion 'none'")
     for level in levels:
-        if level not in LEVELS:
+        if type(level) is not int or level not in LEVELS:
             raise UserError(f"there is no level {level!r}: choose from {LEVELS[0]} to {LEVELS[-1]}")
     chosen = tuple(sorted(set(levels)))
     return None if chosen == tuple(LEVELS) else chosen

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UserError
 from .checkpoint import Checkpoint
 from .config import (
     BINS,
@@ -350,14 +349,8 @@ def build_network(checkpoint: Checkpoint) -> GTCRN:
     UserError
         The weights do not fit the network that the checkpoint's config describes.
     """
+    checkpoint.require_fit()
     network = GTCRN(checkpoint.config)
     tensors = {name: torch.from_numpy(w.copy()) for name, w in checkpoint.weights.items()}
-    try:
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"the weights do not fit the network: {reason}") from None
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise UserError(f"the weights do not fit the network: {(missing + unexpected)[0]}")
+    network.load_state_dict(tensors, strict=False)  # the counters of BatchNorm may be missing
     return network.eval()

@@ -30,7 +30,7 @@ import numpy as np
 
 from ..errors import MissingExtraError, UserError
 from ..paths import replacing, require_free
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, one_line
 from .config import BINS, CHANNELS, DEEP_BANDS, DILATIONS, HOP, SAMPLE_RATE, WINDOW
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "hop_length": str(HOP),
         "window_length": str(WINDOW),
         "window_type": "hann_sqrt",
-        "comment": str(checkpoint.card.get("description", "")),
+        "comment": one_line(str(checkpoint.card.get("description", ""))),
         "sha256": checkpoint.digest,
     }
 

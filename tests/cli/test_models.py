@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,26 @@ def test_a_damaged_model_does_not_end_the_list(mine: Path):
     run("add", mine)
     (user_models_dir() / "torn.safetensors").write_bytes(b"\x10")
     assert "mine" in run() and "not a readable model" in run()
+
+
+def test_a_damaged_card_is_not_added_and_listed_as_such(shipped: Checkpoint, tmp_path: Path):
+    bad = replace(shipped, card=[])  # type: ignore[arg-type]
+    bad.save(tmp_path / "bad.safetensors")
+    with pytest.raises(UserError, match="not a readable model"):
+        run("add", tmp_path / "bad.safetensors")
+    bad.save(user_models_dir() / "bad.safetensors")
+    assert "bad              (damaged: " in run()
+
+
+def test_a_card_is_somebodys_word(shipped: Checkpoint, tmp_path: Path):
+    """It replaces nothing that is known, and moves nothing on a terminal."""
+    said = {"sha256": "0" * 64, "file": "elsewhere", "description": "a\nb\x1b[2J\x9b1m\u202eé"}
+    replace(shipped, card=said).save(tmp_path / "odd.safetensors")
+    run("add", tmp_path / "odd.safetensors")
+    (line,) = (line for line in run().split("\n") if "odd" in line)
+    assert line.endswith(r"a\nb\u001b[2J\u009b1m\u202eé")
+    printed = run("show", "odd")
+    facts = json.loads(printed)
+    assert facts["sha256"] == shipped.digest and facts["file"].endswith("odd.safetensors")
+    assert facts["sha256 (by the card)"] == "0" * 64
+    assert facts["description"] == said["description"] and "\x9b" not in printed

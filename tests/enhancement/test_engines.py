@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gtcrn_cli.enhancement.engines import ENGINES, Engine, State, TorchEngine, l
 from gtcrn_cli.enhancement.stft import STFT
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
+from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.level import raise_faint
 from gtcrn_cli.signals import Spectrum
 
@@ -213,7 +215,13 @@ def test_weights_of_another_network_are_refused(name: str, shipped: Checkpoint) 
     incomplete = dict(shipped.weights)
     del incomplete["dpgrnn2.inter_fc.weight"]
     with pytest.raises(UserError, match=r"do not fit.*dpgrnn2\.inter_fc\.weight"):
-        load_engine(Checkpoint(incomplete), name)
+        load_engine(replace(shipped, weights=incomplete), name)
     larger = {name: np.repeat(w, 2, axis=0) for name, w in shipped.weights.items()}
     with pytest.raises(UserError, match="do not fit"):
-        load_engine(Checkpoint(larger), name)
+        load_engine(replace(shipped, weights=larger), name)
+    with pytest.raises(UserError, match=r"do not fit the network 'add': it has no decoder"):
+        load_engine(replace(shipped, config=GTCRNConfig()), name)
+    variance = "encoder.en_convs.0.bn.running_var"
+    negative = {**shipped.weights, variance: -shipped.weights[variance]}
+    with pytest.raises(UserError, match="variance"):
+        load_engine(replace(shipped, weights=negative), name)

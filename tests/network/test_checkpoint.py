@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from support.models import untrained
 from support.places import REFERENCE
 
 from gtcrn_cli.errors import UserError
 from gtcrn_cli.native.packing import pack
+from gtcrn_cli.network import importing
 from gtcrn_cli.network.checkpoint import (
     Checkpoint,
     available_models,
@@ -192,14 +197,15 @@ def test_bare_weights_as_safetensors_load(tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_refused(value: float, shipped: Checkpoint, tmp_path: Path):
-    weights = {name: w.copy() for name, w in shipped.weights.items()}
+def test_weights_that_are_no_numbers_are_refused(value: float, tmp_path: Path):
+    plain = load_model("gtcrn-plain")
+    weights = {name: w.copy() for name, w in plain.weights.items()}
     weights["encoder.en_convs.0.conv.bias"][3] = value
     tensors = {name: torch.from_numpy(w) for name, w in weights.items()}
     torch.save({"model": tensors}, tmp_path / "diverged.tar")
     with pytest.raises(UserError, match="no numbers"):
         import_model(tmp_path / "diverged.tar")
-    replace(shipped, weights=weights).save(tmp_path / "diverged.safetensors")
+    replace(plain, weights=weights).save(tmp_path / "diverged.safetensors")
     with pytest.raises(UserError, match="no numbers"):
         load_model(str(tmp_path / "diverged.safetensors"))
 
@@ -222,3 +228,76 @@ def test_weights_of_another_network_are_named(tmp_path: Path):
     torch.save({"model": {"layers.0.weight": torch.ones(3)}}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"not those of a GTCRN: layers\.0\.weight"):
         import_model(tmp_path / "other.pth")
+
+
+def test_a_checkpoint_of_a_network_with_other_skips_is_refused(tmp_path: Path):
+    """A file from elsewhere does not say how its network takes skips: it would sound otherwise."""
+    larger = untrained(GTCRNConfig("concat"))
+    tensors = {name: torch.from_numpy(value) for name, value in larger.weights.items()}
+    torch.save({"model": tensors}, tmp_path / "larger.tar")
+    with pytest.raises(UserError, match=r"not of the published network.*decoder\.fusions"):
+        import_model(tmp_path / "larger.tar")
+
+
+def test_what_a_training_goes_on_from_names_its_model(tmp_path: Path):
+    kept = {"network": {}, "ema": {"erb.x": torch.ones(3)}, "optimizer": {}, "plan": {}, "step": 3}
+    torch.save(kept, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"give .*model\.safetensors"):
+        import_model(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (torch.ones(3, 3).to_sparse(), "no plain tensor"),
+        (torch.ones(3, device="meta"), "no plain tensor"),
+        (torch.ones(1).expand(1 << 21), "has 2097152 numbers"),
+        (torch.ones(32, 192), r"erb\.erb_fc\.weight has the shape 32x192, not 64x192"),
+    ],
+)
+def test_weights_of_other_shapes_are_named(weight: torch.Tensor, words: str, tmp_path: Path):
+    plain = load_model("gtcrn-plain").weights
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in plain.items()}
+    torch.save(tensors | {"erb.erb_fc.weight": weight}, tmp_path / "fork.tar")
+    with pytest.raises(UserError, match=words):
+        import_model(tmp_path / "fork.tar")
+
+
+def test_a_checkpoint_is_asked_for_no_more_bytes_than_it_has():
+    """A damaged length would else be believed, and so much memory be taken."""
+
+    class Asked(io.BytesIO):
+        most = 0
+
+        def read(self, count: int | None = -1) -> bytes:
+            self.most = max(self.most, count or 0)
+            return super().read(count)
+
+    file = Asked(pickle.BINBYTES + (1000).to_bytes(4, "little") + b"few")
+    with pytest.raises((EOFError, pickle.UnpicklingError, ValueError)):
+        importing._without_effect(8).load(file)
+    assert file.most <= 8
+    assert issubclass(importing._without_effect(8).Unpickler, pickle._Unpickler)  # no table of C
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        *(("card", text) for text in ("[]", "null", "5", "[" * 100_000)),
+        *(("config", text) for text in ("5", "[]", '{"skip_dtype": []}', '{"a":' * 100_000)),
+    ],
+    ids=lambda text: text[:9],
+)
+def test_a_header_that_describes_nothing_is_refused(
+    field: str, text: str, shipped: Checkpoint, tmp_path: Path
+):
+    path = tmp_path / "odd.safetensors"
+    described = {"config": json.dumps(shipped.config.to_dict()), "card": "{}"}
+    metadata = {"format": "gtcrn-1", "sha256": shipped.digest, **described, field: text}
+    save_file(shipped.weights, path, metadata)
+    with pytest.raises(UserError) as refused:
+        import_model(path)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+    if field == "card":
+        with pytest.raises(UserError, match="not a readable model"):
+            read_card(path)

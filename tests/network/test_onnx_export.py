@@ -39,6 +39,17 @@ def test_same_as_the_native_engine(exported: Path, shipped: Checkpoint, noisy: n
     np.testing.assert_allclose(enhanced, expected, atol=1e-3)  # of values up to 60
 
 
+@pytest.mark.parametrize("name", ["caf\udce9", "a\nb"])
+def test_names_that_are_no_text_are_escaped(name: str, shipped: Checkpoint) -> None:
+    """A card may say what a model was fitted to, whatever the folder was called."""
+    onnx = pytest.importorskip("onnx")
+    named = replace(shipped, card={"description": name})
+    model = onnx.ModelProto()
+    onnx.helper.set_model_props(model, exporting._metadata(named))
+    comments = [prop.value for prop in model.metadata_props if prop.key == "comment"]
+    assert comments == [name.encode("unicode_escape").decode()]
+
+
 def test_signature_is_what_the_documentation_says(exported: Path) -> None:
     session = exporting.open_session(str(exported))
     inputs = {node.name: tuple(node.shape) for node in session.get_inputs()}
