@@ -12,17 +12,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import soundfile
 
 from ..network.config import BINS, HOP, SAMPLE_RATE, WINDOW
+from .results import OURS
 
 if TYPE_CHECKING:
     from ..signals import Samples
 
-WARM_UP = 50  # hops that are not counted
+HOPS = 1000  # that are counted
+WARM_UP = 50  # that are not
 
 
 class Live(NamedTuple):
@@ -178,9 +181,18 @@ def _open_noisereduce(model: str) -> Live:
 
 
 BASELINES = [
-    Baseline("gtcrn native", "llvmlite", "gtcrn-cli", _open_ours("native"), command=()),
+    Baseline(OURS, "llvmlite", "gtcrn-cli", _open_ours("native"), command=()),
     Baseline(
-        "gtcrn native (48 kHz stereo)",
+        f"{OURS} (48 kHz mono)",
+        "llvmlite",
+        "gtcrn-cli",
+        _open_ours("native", 48_000),
+        48_000,
+        768,
+        command=(),
+    ),
+    Baseline(
+        f"{OURS} (48 kHz stereo)",
         "llvmlite",
         "gtcrn-cli",
         _open_ours("native", 48_000, 2),
@@ -226,13 +238,13 @@ def _seconds_each(run: Callable[[Any], Any], inputs: list[Any]) -> list[float]:
     return times[WARM_UP:]
 
 
-def run_live(baseline: Baseline, model: str, source: str, hops: int) -> dict[str, list[float]]:
+def run_live(baseline: Baseline, model: str, source: str) -> dict[str, list[float]]:
     """Seconds that each hop, and each frame through the network alone, took."""
     denoiser = baseline.open(model)
     samples, _ = soundfile.read(source, dtype="float32", always_2d=True)
     starts = range(0, len(samples) - baseline.hop, baseline.hop)
     blocks = [np.ascontiguousarray(samples[i : i + baseline.hop, 0]) for i in starts]
-    blocks = (blocks * (1 + (hops + WARM_UP) // len(blocks)))[: hops + WARM_UP]
+    blocks = (blocks * (1 + (HOPS + WARM_UP) // len(blocks)))[: HOPS + WARM_UP]
     result = {}
     if denoiser.push is not None:
         result["hop"] = _seconds_each(denoiser.push, blocks)
@@ -257,13 +269,16 @@ def run_file(baseline: Baseline, model: str, source: str, target: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """``live NAME MODEL SOURCE HOPS`` prints seconds as JSON; ``file NAME MODEL SOURCE TARGET``."""
-    task, name, model, source, last = arguments
+    """``live|file NAME MODEL SOURCE TARGET``: writes seconds as JSON, or the enhanced recording.
+
+    To a file, as what is printed may be the others'.
+    """
+    task, name, model, source, target = arguments
     baseline = next(c for c in BASELINES if c.name == name)
     if task == "live":
-        print(json.dumps(run_live(baseline, model, source, int(last))))
+        Path(target).write_text(json.dumps(run_live(baseline, model, source)))
     else:
-        run_file(baseline, model, source, last)
+        run_file(baseline, model, source, target)
 
 
 if __name__ == "__main__":

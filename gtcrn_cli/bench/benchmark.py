@@ -35,8 +35,8 @@ THREAD_SETTINGS = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+CAN_PIN = hasattr(os, "sched_setaffinity")
 COMMAND = (sys.executable, "-m", "gtcrn_cli")
-HOPS = 1000
 PEAK = 0.5
 
 
@@ -59,14 +59,15 @@ def run(
     Raises
     ------
     UserError
-        There is no such model or baseline.
+        There is no such model, or none of the baselines is installed.
     """
     find_model(model)
-    chosen = [baseline for baseline in BASELINES if _is_chosen(baseline, names)]
-    if not chosen:
-        known = "; ".join(baseline.name for baseline in BASELINES)
-        raise UserError(f"no baseline is called {' or '.join(names)}: there are {known}")
+    chosen = [baseline for baseline in BASELINES if not names or is_one_of(names, baseline)]
     present = [c for c in chosen if importlib.util.find_spec(c.module) is not None]
+    if not present:
+        missing = ", ".join(baseline.name for baseline in chosen)
+        packages = " ".join(dict.fromkeys(baseline.distribution for baseline in chosen))
+        raise UserError(f"not installed: {missing}: pip install {packages}")
     with tempfile.TemporaryDirectory() as folder, _one_core():
         bench = _Bench(Path(folder), model, seconds, repeats)
         results = []
@@ -77,14 +78,28 @@ def run(
     return Report(describe_machine(), seconds, model, results, absent)
 
 
+def is_one_of(names: list[str], baseline: Baseline) -> bool:
+    """Whether any of the names is in that of the baseline, in capitals or not."""
+    return any(name.lower() in baseline.name.lower() for name in names)
+
+
 def _version_of(baseline: Baseline) -> str:
     if baseline.distribution == "gtcrn-cli":
         return __version__
-    return importlib.metadata.version(baseline.distribution)
+    return version(baseline.distribution, baseline.module)
 
 
-def _is_chosen(baseline: Baseline, names: list[str]) -> bool:
-    return not names or any(name.lower() in baseline.name.lower() for name in names)
+def version(distribution: str, module: str) -> str:
+    """Of what brings a module: most often `distribution`, but others may be made of it.
+
+    ``unknown`` where none says so, as in some other ways to install than pip.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(distribution)
+    for other in importlib.metadata.packages_distributions().get(module, []):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return f"{importlib.metadata.version(other)} ({other})"
+    return "unknown"
 
 
 class _FailedError(Exception):
@@ -102,6 +117,8 @@ class _Bench:
         facts: dict[str, Any] = {
             "name": baseline.name,
             "version": _version_of(baseline),
+            "sample_rate": baseline.sample_rate,
+            "channels": baseline.channels,
             "latency_ms": baseline.latency_ms,
             "hop_ms": 1000 * baseline.hop / baseline.sample_rate,
         }
@@ -111,10 +128,15 @@ class _Bench:
             return Measurement(**facts, problem=str(error))
 
     def _live(self, baseline: Baseline) -> dict[str, Any]:
-        out, _, _ = _run(
-            *self._worker("live", baseline, self._recording(baseline, SHORT_S)), str(HOPS)
-        )
-        return {kind: HopTimes.of(seconds) for kind, seconds in json.loads(out).items()}
+        target = self.folder / "seconds.json"
+        target.unlink(missing_ok=True)
+        source = self._recording(baseline, SHORT_S)
+        _run(*self._worker("live", baseline, source), str(target))
+        try:
+            told = json.loads(target.read_text())
+            return {kind: HopTimes.of(seconds) for kind, seconds in told.items()}
+        except (OSError, ValueError) as error:
+            raise _FailedError(f"it left no figures: {error}") from None
 
     def _file(self, baseline: Baseline) -> dict[str, Any]:
         short = [self._enhance(baseline, SHORT_S) for _ in range(self.repeats)]
@@ -134,9 +156,9 @@ class _Bench:
             command = [*self._worker("file", baseline, source), target]
         else:
             command = [*COMMAND, "denoise", source, target]
-            command += ["--overwrite", "--quiet", "--model", self.model, *baseline.command]
-        _, elapsed, peak = _run(*command)
-        return elapsed, peak
+            command += ["--overwrite", "--quiet", "--model", self.model, "--threads", "1"]
+            command += baseline.command
+        return _run(*command)
 
     def _worker(self, task: str, baseline: Baseline, source: str) -> list[str]:
         model = self._exported() if baseline.exported else self.model
@@ -185,31 +207,30 @@ def _speech_like(sample_rate: int) -> Samples:
     return (PEAK * mixture / np.abs(mixture).max()).astype(np.float32)
 
 
-def _run(*command: str) -> tuple[str, float, float | None]:
-    """Run on one thread: its stdout, seconds, and peak memory in MB where that is known."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+def _run(*command: str) -> tuple[float, float | None]:
+    """Run on one thread: its seconds, and peak memory in MB where that is known."""
+    with tempfile.TemporaryFile("w+", errors="replace") as err:
         begin = time.perf_counter()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdout=subprocess.DEVNULL,
             stderr=err,
             env=os.environ | dict.fromkeys(THREAD_SETTINGS, "1"),
         )
         peak_mb = _wait(process)
         elapsed = time.perf_counter() - begin
-        out.seek(0)
         err.seek(0)
         if process.returncode:
             lines = err.read().strip().splitlines() or [f"exit code {process.returncode}"]
             raise _FailedError(lines[-1])
-        return out.read(), elapsed, peak_mb
+        return elapsed, peak_mb
 
 
 @contextlib.contextmanager
 def _one_core() -> Iterator[None]:
     """Keep this process, and those it starts, on one core, where the system can do that."""
-    if not hasattr(os, "sched_setaffinity"):
+    if not CAN_PIN:
         yield
         return
     cores = os.sched_getaffinity(0)
@@ -237,10 +258,10 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "used": "one core, one thread",
+        "used": "one core, one thread" if CAN_PIN else "one thread",
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in packages},
+        **{package: version(package, package) for package in packages},
     }
 
 

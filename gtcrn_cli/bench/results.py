@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+OURS = "gtcrn native"  # how the names of all begin that the others are compared with
 SHORT_S = 5  # the file whose time shows how long it takes to start
 
 
@@ -18,12 +19,14 @@ class HopTimes:
     p50: float
     p99: float
     max: float
+    mean: float
 
     @classmethod
     def of(cls, seconds: list[float]) -> HopTimes:
-        """Percentiles of the seconds that each hop or frame took."""
+        """Of the seconds that each hop or frame took."""
         us = np.array(seconds) * 1e6
-        return cls(*(round(float(x), 1) for x in (*np.percentile(us, [50, 99]), us.max())))
+        figures = (*np.percentile(us, [50, 99]), us.max(), us.mean())
+        return cls(*(round(float(x), 1) for x in figures))
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Measurement:
 
     Attributes
     ----------
+    sample_rate, channels
+        Of the sound that it was given.
     network
         One frame through the network alone, where that can be called.
     hop
@@ -50,6 +55,8 @@ class Measurement:
 
     name: str
     version: str
+    sample_rate: int
+    channels: int = 1
     latency_ms: float | None = None
     hop_ms: float | None = None
     network: HopTimes | None = None
@@ -61,10 +68,10 @@ class Measurement:
 
     @property
     def live_speed(self) -> float | None:
-        """Times real time, hop by hop."""
+        """Times real time, hop by hop: the sound against the time that all of it took."""
         if self.hop is None or self.hop_ms is None:
             return None
-        return 1000 * self.hop_ms / self.hop.p50
+        return 1000 * self.hop_ms / self.hop.mean
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,12 @@ class Report:
         """The whole report as JSON."""
         return json.dumps(asdict(self), indent=2)
 
-    def find(self, name: str) -> Measurement | None:
-        """The result of a baseline, if it took part."""
-        return next((result for result in self.results if result.name == name), None)
+    def ours_beside(self, other: Measurement) -> Measurement | None:
+        """Ours with the same sound as `other`, if both were measured; None for one of ours."""
+        if other.problem or other.name.startswith(OURS):
+            return None
+        for ours in self.results:
+            same = (ours.sample_rate, ours.channels) == (other.sample_rate, other.channels)
+            if ours.name.startswith(OURS) and same and not ours.problem:
+                return ours
+        return None

@@ -13,6 +13,7 @@ from ..markdown import table
 from ..paths import replacing, require_free
 from .results import SHORT_S, HopTimes, Report
 
+TIMES = ("mean µs", "p50", "p99", "max")
 CHART_SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -31,17 +32,14 @@ def to_table(report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    """How many times faster than each other one we are."""
-    ours = report.find("gtcrn native")
-    if ours is None or ours.problem:
-        return ""
+    """How many times faster than each other one we are, with the same sound."""
     lines = []
     for other in report.results:
-        if other is ours or other.name.startswith(ours.name) or other.problem:
+        if (ours := report.ours_beside(other)) is None:
             continue
         ratios = []
         if ours.network and other.network:
-            ratios.append(f"{other.network.p50 / ours.network.p50:.1f}x as fast for a frame")
+            ratios.append(f"{other.network.mean / ours.network.mean:.1f}x as fast for a frame")
         if ours.live_speed and other.live_speed:
             ratios.append(f"{ours.live_speed / other.live_speed:.1f}x live")
         if ours.file_speed and other.file_speed:
@@ -52,12 +50,12 @@ def _headline(report: Report) -> str:
 
 def _network_table(report: Report) -> str:
     rows = [[result.name, *_times(result.network)] for result in report.results if result.network]
-    head = ["the network alone, one frame (16 ms) per call", "p50 µs", "p99", "max"]
+    head = ["the network alone, one frame (16 ms) per call", *TIMES]
     return table(head, rows) if rows else ""
 
 
 def _denoiser_table(report: Report) -> str:
-    head = ["sound in, sound out", "hop ms", "p50 µs", "p99", "max", "x real time, live"]
+    head = ["sound in, sound out", "Hz", "hop ms", *TIMES, "x real time, live"]
     head += [
         f"x real time, {report.seconds:g} s file",
         f"s for {SHORT_S} s",
@@ -67,6 +65,7 @@ def _denoiser_table(report: Report) -> str:
     rows = [
         [
             result.name,
+            f"{result.sample_rate:,}",
             _number(result.hop_ms if result.hop else None, "g"),
             *_times(result.hop),
             _number(result.live_speed, ".0f"),
@@ -98,8 +97,8 @@ def _footnotes(report: Report) -> str:
 
 def _times(times: HopTimes | None) -> list[str]:
     if times is None:
-        return ["-"] * 3
-    return [_number(value, ".0f") for value in (times.p50, times.p99, times.max)]
+        return ["-"] * len(TIMES)
+    return [_number(value, ".0f") for value in (times.mean, times.p50, times.p99, times.max)]
 
 
 def _number(value: float | None, spec: str) -> str:

@@ -60,15 +60,30 @@ def bench(
         _bench_callers(model, callers, seconds, as_json)
         return
     from ..bench import benchmark, tables
+    from ..errors import UserError
 
+    only = only or []
+    _refuse_unknown(only)
     if chart is not None:
         tables.require_chart(chart, overwrite)
     report = benchmark.run(
-        model, seconds, repeats, only or [], lambda name: typer.echo(f"measuring {name}", err=True)
+        model, seconds, repeats, only, lambda name: typer.echo(f"measuring {name}", err=True)
     )
     typer.echo(report.to_json() if as_json else tables.to_table(report))
+    if all(result.problem for result in report.results):
+        raise UserError("nothing could be measured")
     if chart is not None:
         tables.plot(report, chart)
+
+
+def _refuse_unknown(names: list[str]) -> None:
+    from ..bench.baselines import BASELINES
+    from ..bench.benchmark import is_one_of
+
+    for name in names:
+        if not any(is_one_of([name], baseline) for baseline in BASELINES):
+            known = ", ".join(baseline.name for baseline in BASELINES)
+            raise typer.BadParameter(f"--only {name}: there are {known}")
 
 
 def _bench_callers(model: str, count: int, seconds: float, as_json: bool) -> None:
