@@ -77,12 +77,9 @@ class EnhancementLoss(nn.Module):
         """
         power = synthesize_torch(noisy).square().mean(dim=1) + 1e-10
         gain = (REFERENCE_RMS / power.sqrt())[:, None, None, None]
-        enhanced, clean = enhanced * gain, clean * gain
-        if enhanced.requires_grad and len(enhanced) >= FEW:
-            enhanced.register_hook(hold_back)
+        rateable, clean = enhanced * gain, clean * gain
+        enhanced = held_back(rateable)
         enhanced_samples, clean_samples = synthesize_torch(enhanced), synthesize_torch(clean)
-        loudness = gain[:, :, 0, 0]
-        heard_samples, meant_samples = enhanced_samples / loudness, clean_samples / loudness
         speaks = clean_samples.square().mean(dim=1) > SILENCE  # [B]
         spoken = speaks.float() / speaks.sum().clamp(min=1)
         heard, meant = compress(enhanced), compress(clean)
@@ -100,17 +97,30 @@ class EnhancementLoss(nn.Module):
         if self.quality is not None and rate_quality:
             some = torch.argsort(speaks.float(), descending=True, stable=True)[: self.rated]
             end = -QUALITY_S * SAMPLE_RATE
-            lost = self.quality(heard_samples[some, end:], meant_samples[some, end:])
+            loudness = gain[some, :, 0, 0]
+            heard_samples = synthesize_torch(held_back(rateable[some])) / loudness
+            meant_samples = clean_samples[some] / loudness
+            lost = self.quality(heard_samples[:, end:], meant_samples[:, end:])
             parts["quality"] = self.quality_weight * (speaks[some] * lost).mean()
         return torch.stack(list(parts.values())).sum(), parts
 
 
-def hold_back(gradient: Tensor) -> Tensor:
-    """Gradients of the examples of a batch, ``[B, ...]``, none longer than `PULL` medians.
+def held_back(examples: Tensor) -> Tensor:
+    """The same examples, ``[B, ...]``; but if they are many, one alone does not decide.
 
     Where nearly nothing is wrong with an example, or DNSMOS hears a pause, the slope is steeper by
-    orders of magnitude: one such example would decide where a large batch goes.
+    orders of magnitude: so none has a gradient of more than `PULL` medians. That of DNSMOS is
+    hundreds of times as long as all others, and is held against its own: together they would leave
+    nothing of it.
     """
+    if len(examples) < FEW or not examples.requires_grad:
+        return examples
+    examples = examples.view_as(examples)
+    examples.register_hook(_hold_back)
+    return examples
+
+
+def _hold_back(gradient: Tensor) -> Tensor:
     norm = gradient.flatten(1).norm(dim=1)
     scale = (PULL * norm.median() / (norm + 1e-12)).clamp(max=1)
     return gradient * scale.view(-1, *[1] * (gradient.dim() - 1))

@@ -16,7 +16,7 @@ from scipy import signal
 from gtcrn_cli.training.corpora import Corpora, list_clips, load_corpus, rehearsal
 from gtcrn_cli.training.effects import active_level_db as active_level_db_of
 from gtcrn_cli.training.loop import own_device
-from gtcrn_cli.training.losses import EnhancementLoss, hold_back, snr_log10
+from gtcrn_cli.training.losses import EnhancementLoss, held_back, snr_log10
 from gtcrn_cli.training.recipe import Recipe
 from gtcrn_cli.training.rendering import (
     LONGEST_RESPONSE,
@@ -155,8 +155,27 @@ def test_no_example_pulls_harder_than_three_of_the_middle():
     gradient = torch.ones(9, 5, 2)
     gradient[0] *= 1e6
     gradient[1] *= 2
-    held = hold_back(gradient)
+    examples = torch.zeros(9, 5, 2, requires_grad=True)
+    (held_back(examples) * gradient).sum().backward()
+    held = examples.grad
     assert torch.allclose(held[0], torch.full((5, 2), 3.0)) and torch.equal(held[1:], gradient[1:])
+
+
+def test_dnsmos_counts_beside_the_other_terms_in_a_large_batch():
+    """Its gradient is hundreds of times as long, and is not held against theirs."""
+    torch.manual_seed(1)
+    clean = torch.randn(8, 300, 257, 2) * 0.02
+    noisy = clean + torch.randn_like(clean) * 0.01
+    loss = EnhancementLoss()
+    loss.quality = lambda heard, meant: 1e3 * (heard - meant).square().mean(dim=1)
+    lengths = []
+    for loss.quality_weight in (0.0, 1e6):
+        enhanced = noisy.clone().requires_grad_()
+        loss(enhanced, clean, noisy)[0].backward()
+        lengths.append(enhanced.grad.flatten(1).norm(dim=1))
+    without, judged = lengths  # it judges one of the eight
+    assert judged.max() > 30 * without.max()
+    assert torch.allclose(judged.sort()[0][:-1], without.sort()[0][:-1], rtol=0.5)
 
 
 def test_a_perfect_example_leaves_the_batch_its_gradient():
