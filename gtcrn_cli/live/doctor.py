@@ -112,12 +112,11 @@ def live_latency(engine: Engine, wanted: Wanted) -> Finding:
     loop = measure(engine, wanted)
     if loop.latency_ms is None:
         return Finding("live latency", "warning", "no click came through")
-    gaps = loop.status.counters.underruns
     return Finding(
         "live latency",
-        "warning" if gaps else "ok",
+        "warning" if loop.gaps else "ok",
         f"{loop.latency_ms:.0f} ms from a click in the microphone to the click in the speaker, "
-        f"all of gtcrn live in between; {gaps} gaps",
+        f"all of gtcrn live in between; {loop.gaps} gaps",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -25,9 +25,9 @@ from .ring import Player, Ring
 from .server_streams import StreamPlan, Streams
 from .session import Session
 from .soundcard import SoundCard, Wanted
-from .status import Status
 
 RATE = pulse.RATE
+LISTENING_S = 0.5  # until those who listen have started, which holds the server up for a moment
 SETTLE_S = 3.5  # until the devices have started and what that costs is no longer counted
 CLICKS = 12
 APART_S = (0.20, 0.32)  # uneven, so that only one delay fits
@@ -49,12 +49,12 @@ class Loop:
     ----------
     latency_ms
         From click to click; None if none came through.
-    status
-        Of the session, at the end.
+    gaps
+        Times that sound came too late while the clicks passed.
     """
 
     latency_ms: float | None
-    status: Status
+    gaps: int
 
 
 def measure(engine: Engine, wanted: Wanted) -> Loop:
@@ -69,14 +69,19 @@ def measure(engine: Engine, wanted: Wanted) -> Loop:
         between = replace(wanted, input=f"{microphone}.monitor", output=speaker)
         # With a strength of 0 sound takes the same way, and no click is taken for noise.
         session = Session(SoundCard(between), engine, Settings(strength=0.0), lambda text: None)
+        gaps: list[int] = []
+
+        def count() -> None:
+            gaps.append(session.status().counters.underruns)
+
         try:
             session.start()
             time.sleep(SETTLE_S)
-            latency_s = click_to_click_s(microphone, speaker)
-            status = session.status()
+            latency_s = click_to_click_s(microphone, speaker, count)
+            count()
         finally:
             session.stop()
-    return Loop(None if latency_s is None else 1000 * latency_s, status)
+    return Loop(None if latency_s is None else 1000 * latency_s, gaps[-1] - gaps[0])
 
 
 @contextmanager
@@ -172,30 +177,40 @@ class _Listener:
         return Recorded(samples, np.array(ends), np.array(came_s))
 
 
-def click_to_click_s(microphone: str, speaker: str) -> float | None:
+def click_to_click_s(
+    microphone: str, speaker: str, begin: Callable[[], None] = lambda: None
+) -> float | None:
     """Play clicks into one virtual device until they come out of another one: after how long.
 
     Parameters
     ----------
     microphone, speaker
         The names of two sinks of the sound server; a session runs between them.
+    begin
+        Called when both are listened to, before the first click.
 
     Returns
     -------
     The median over the clicks, in seconds; None if none came through.
     """
     rng = np.random.default_rng(0)
-    starts = np.cumsum(rng.uniform(*APART_S, CLICKS))
+    starts = LISTENING_S + np.cumsum(rng.uniform(*APART_S, CLICKS))
     played = np.zeros((int((starts[-1] + 0.5) * RATE), 1), np.float32)
     click = click_sound(RATE)
     for start in (int(at_s * RATE) for at_s in starts):
         played[start : start + len(click), 0] = click
     output = _Listener(f"{speaker}.monitor")
     input = _Listener(f"{microphone}.monitor", played, microphone)
-    end_s = time.monotonic() + len(played) / RATE + 1.0
-    while time.monotonic() < end_s:
-        output.look()
-        input.look()
+
+    def listen(seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            output.look()
+            input.look()
+
+    listen(LISTENING_S)
+    begin()
+    listen(len(played) / RATE - LISTENING_S + 1.0)
     heard, sent = output.heard(), input.heard()
     return None if heard is None or sent is None else delay_s(sent, heard)
 
