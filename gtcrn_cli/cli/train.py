@@ -6,6 +6,7 @@ Two commands in one file, as they share most of their options, and options take 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -316,7 +317,7 @@ def finetune(
             steps,
             batch_s,
             learning_rate=learning_rate,
-            warmup=min(50, steps // 10),
+            warmup=50,
             weight_decay=0.0,
             average=0.99,
             freeze=0.0,
@@ -377,10 +378,11 @@ def require_run(run: Path, device: str) -> None:
         raise UserError(f"the folder {place} cannot be written to")
     import torch
 
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    try:  # what trains: there are devices that hold nothing, and some that know no gradients
+        x = torch.ones(1, device=torch.device(device), requires_grad=True)
+        torch.autograd.grad(x.square(), x)[0].item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise UserError(f"torch cannot use the device {device!r}: {reason}") from None
 
 
@@ -432,13 +434,19 @@ def _sources(clips: dict[str, list[Clip]]) -> list[str]:
 
 
 def _say(message: str) -> None:
-    typer.echo(message, err=True)
+    """Of several processes that train together the first one speaks."""
+    if _is_first():
+        typer.echo(message, err=True)
+
+
+def _is_first() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 @contextmanager
 def _progress(steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
     """A bar with a curve of the loss on a terminal; else a line for each row of the log."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not _is_first():
         yield lambda row: _say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         return
     from rich.console import Console
@@ -478,7 +486,10 @@ def _progress(steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
 
 
 def _sparkline(values: list[float], width: int = 24) -> str:
-    """The course of all values in one line of block characters."""
+    """The course of all values that are numbers in one line of block characters."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return ""
     count = min(width, len(values))
     edges = [round(i * len(values) / count) for i in range(count + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]

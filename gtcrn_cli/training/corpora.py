@@ -100,6 +100,11 @@ class Corpus:
         parts = (self.lengths.tobytes(), self.odds.tobytes(), few.tobytes())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
+    @property
+    def recordings(self) -> str:
+        """Likewise, but the same however often each one is drawn."""
+        return replace(self, odds=self.odds[:0]).fingerprint
+
     def clip(self, number: int) -> Mono:
         """One clip as float32 in -1...1."""
         start = self.starts[number]
@@ -157,9 +162,14 @@ class Corpora:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """By what it is of: see `Corpus.fingerprint`."""
+        """By what it is of: see `Corpus.fingerprint`, and `Corpus.recordings` of both kinds."""
+        spoken, made = self.speech, self.noise
         responses = {"rooms": self.rooms, "microphones": self.microphones}
-        return {"speech": self.speech.fingerprint, "noise": self.noise.fingerprint} | {
+        return {
+            "recordings": f"{spoken.recordings} {made.recordings}",
+            "speech": spoken.fingerprint,
+            "noise": made.fingerprint,
+        } | {
             kind: hashlib.sha256(b"".join(one.tobytes() for one in several)).hexdigest()
             for kind, several in responses.items()
         }

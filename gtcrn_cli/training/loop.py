@@ -2,8 +2,10 @@
 
 One page, top to bottom. A run is a folder: ``last.pt`` (all that is needed to go on),
 ``model.safetensors`` (the averaged weights, to use), ``log.csv``. A run that was stopped goes on
-where it was, and ends as if it had never been stopped: examples depend on the seed and the step
-alone, and everything else that changes is in ``last.pt``.
+where it was, and ends as if it had never been stopped: everything that changes from step to step is
+in ``last.pt``, and so is what the examples of a step depend on, its number apart: the plan, the
+recordings, the processes, whether a GPU makes them. Who gives others is refused. What may differ is
+rounding: on another machine, with other --threads, and on a GPU from run to run.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from ..network.config import SAMPLE_RATE, GTCRNConfig
 from ..network.model import GTCRN, build_network
 from .corpora import Corpora
 from .fast.layers import use_fast_layers
+from .log import Log
 from .losses import EnhancementLoss
 from .mixtures import mixture
 from .plan import TRAIN, Plan
 from .recipe import Recipe
 from .rendering import Renderer
-from .run import Log, Run, leave_signals_to_the_parent, scarce_memory, stop_signals
+from .run import Circumstances, Run, leave_signals_to_the_parent, scarce_memory, stop_signals
 from .sketches import Sketches
 from .stft import analyze_torch
 from .validation import VALIDATION_SEED, stack, validate, validation_set
@@ -100,24 +103,27 @@ def train(
     Raises
     ------
     UserError
-        The run was started with another plan or other recordings, the disk is full, or memory does
-        not suffice.
+        The run was started with another plan or other recordings, or see `Circumstances`; it has
+        taken more steps already; the disk is full, or memory does not suffice.
     KeyboardInterrupt
-        Ctrl-C or SIGTERM; the run's state is saved.
+        Ctrl-C. It takes effect when the run's state is saved, and so do SIGTERM and SIGHUP, whose
+        effect is whatever it was before.
     """
     device = own_device(device)
-    with all_processes(device) as (rank, ranks):
+    on_gpu = device.startswith("cuda")
+    with scarce_memory(), all_processes(device) as (rank, ranks):
         torch.manual_seed(plan.seed)
         network = build_network(start_from) if start_from else GTCRN(config)
         network.train().to(device)
         use_fast_layers(network, device)
-        state = Run.begin(run, plan, network, corpora.fingerprints)
+        weights = start_from.digest if start_from else None
+        circumstances = Circumstances(network.config.name, weights, ranks, on_gpu)
+        state = Run.begin(run, plan, network, corpora.fingerprints, circumstances)
         trained = [p for p in network.parameters() if p.requires_grad]
         origin = [p.detach().clone() for p in trained]
         if state.step and start_from:  # a run that goes on is drawn to where it began
             known = dict(build_network(start_from).named_parameters())
             origin = [known[n].to(device) for n, p in network.named_parameters() if p.requires_grad]
-        on_gpu = device.startswith("cuda")
         quality_every = 1 if on_gpu else QUALITY_EVERY
         loss_of = EnhancementLoss(
             plan.snr,
@@ -127,7 +133,10 @@ def train(
             plan.quality * quality_every,
             rated=max(1, plan.segment(0)[0] // 4) if on_gpu else 1,
         ).to(device)
-        render = Renderer(corpora).to(device) if on_gpu else None
+        with scarce_memory(
+            "all recordings at once", "give less --speech and --noise, or --device cpu"
+        ):
+            render = Renderer(corpora).to(device) if on_gpu else None
         batches = torch.utils.data.DataLoader(
             Sketches(corpora, recipe, plan, rank)
             if on_gpu
@@ -141,10 +150,23 @@ def train(
         validation = validation_set(valid, VALIDATION_SEED, validation_examples)
         log = Log(run / "log.csv", report) if rank == 0 else Log(None, lambda row: None)
         card = {**(card or {}), "recipe": asdict(plan)}
+
+        def keep_model() -> Checkpoint:
+            scores = validate(network, state.ema, validation, device)
+            log({"step": state.step, "hours": state.hours, **scores})
+            heard = {"hours": round(state.hours, 2), "validation in training": scores}
+            model = state.checkpoint({**card, **heard})
+            if rank == 0:
+                model.save(state.model)
+            return model
+
         result = state.checkpoint(card)
+        if state.step == plan.steps and not state.has_model:
+            result = keep_model()
         saved_at = logged_at = time.monotonic()
         sums: dict[str, Any] = {}
-        with stop_signals() as stopped, scarce_memory():
+        summed, summed_s, stopping = 0, 0.0, False
+        with stop_signals() as stopped:
             for step, batch in zip(range(state.step, plan.steps), batches, strict=True):
                 noisy, clean = render(batch) if render else batch
                 freeze_statistics(state, step)
@@ -152,50 +174,57 @@ def train(
                     group["lr"] = plan.rate(step)
                 state.optimizer.zero_grad(set_to_none=True)
                 noisy, clean = analyze_torch(noisy.to(device)), analyze_torch(clean.to(device))
+                measured = statistics(network)
+                before = [value.clone() for value in measured]
                 enhanced, _ = network(noisy)
                 loss, parts = loss_of(enhanced, clean, noisy, step % quality_every == 0)
                 loss.backward()
                 observe(step, network)
-                stopping = all_reduce_gradients(trained, bool(stopped), ranks)
+                gradients = [p.grad for p in trained if p.grad is not None]
+                stopping = average([*gradients, *measured], bool(stopped), ranks)
                 norm = nn.utils.clip_grad_norm_(trained, plan.clip)
-                if torch.isfinite(norm):  # one bad batch must not end a run of days
+                if torch.isfinite(norm):
                     state.optimizer.step()
                     l2_sp(trained, origin, plan.rate(step) * plan.anchor)
-                update_ema(state.ema, network, min(plan.average, (step + 1) / (step + 10)))
+                    update_ema(state.ema, network, min(plan.average, (step + 1) / (step + 10)))
+                else:  # one bad batch must not end a run of days, nor stay in what it measured
+                    for value, good in zip(measured, before, strict=True):
+                        value.copy_(good)
                 audio_s = ranks * math.prod(plan.segment(step)) / SAMPLE_RATE
                 state.step, state.hours = step + 1, state.hours + audio_s / 3600
 
                 for name, value in {"loss": loss, **parts, "norm": norm}.items():
                     sums[name] = sums.get(name, 0.0) + value.detach()
-                done = {"step": state.step, "hours": state.hours}
+                summed, summed_s = summed + 1, summed_s + audio_s
                 if state.step % LOG_EVERY == 0:
-                    row = {name: float(value) / LOG_EVERY for name, value in sums.items()}
-                    now = time.monotonic()
-                    log({**done, "rate": plan.rate(step), **row,
-                         "times_real_time": LOG_EVERY * audio_s / (now - logged_at)})  # fmt: skip
-                    logged_at, sums = now, {}
+                    row = {name: float(value) / summed for name, value in sums.items()}
+                    speed = summed_s / (time.monotonic() - logged_at)
+                    log({"step": state.step, "hours": state.hours, "rate": plan.rate(step), **row,
+                         "times_real_time": speed})  # fmt: skip
+                    logged_at, sums, summed, summed_s = time.monotonic(), {}, 0, 0.0
                 if state.step % validate_every == 0 or state.step == plan.steps:
-                    scores = validate(network, state.ema, validation, device)
-                    log({**done, **scores})
-                    heard = round(state.hours, 2)
-                    result = state.checkpoint(
-                        {**card, "hours": heard, "validation in training": scores}
-                    )
-                    if rank == 0:
-                        result.save(state.model)
-                    logged_at = time.monotonic()
+                    began = time.monotonic()
+                    result = keep_model()
+                    logged_at += time.monotonic() - began
                 late = time.monotonic() - saved_at > SAVE_EVERY_S
                 if late or stopping or state.step == plan.steps:
                     if rank == 0:
                         state.save()
                     saved_at = time.monotonic()
                 if stopping:
-                    raise KeyboardInterrupt
+                    break
+        if stopping:
+            raise KeyboardInterrupt  # as another process was told to stop
         return result
 
 
 def own_device(device: str) -> str:
-    """Of several processes on one machine each has a GPU of its own, by its ``LOCAL_RANK``."""
+    """A device by one name: ``cpu:0`` is ``cpu``.
+
+    Of several processes on one machine each has a GPU of its own, by its ``LOCAL_RANK``.
+    """
+    if torch.device(device).type == "cpu":
+        return "cpu"
     local = os.environ.get("LOCAL_RANK")
     return f"cuda:{local}" if device == "cuda" and local is not None else device
 
@@ -232,12 +261,25 @@ def freeze_statistics(run: Run, step: int) -> None:
     first_frozen = math.ceil(run.plan.freeze * run.plan.steps)
     if step < first_frozen:
         return
-    if step == first_frozen:
-        for name, value in run.network.named_buffers():
-            value.copy_(run.ema[name])
-    for module in run.network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+    measuring = [m for m in run.network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+    if not measuring:
+        return
+    # A run that goes on comes here again: then both are the same, or its steps have become fewer.
+    for name, value in run.network.named_buffers():
+        value.copy_(run.ema[name])
+    for module in measuring:
+        module.eval()
+
+
+def statistics(network: nn.Module) -> list[Tensor]:
+    """Means and variances that a step changes: of the normalisations that are not frozen."""
+    return [
+        value
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d) and module.training
+        for value in module.buffers()
+        if value.is_floating_point()
+    ]
 
 
 @torch.no_grad()
@@ -247,15 +289,15 @@ def l2_sp(parameters: list[Any], origin: list[Tensor], share: float) -> None:
         torch._foreach_lerp_(parameters, origin, share)
 
 
-def all_reduce_gradients(parameters: list[nn.Parameter], stopping: bool, ranks: int) -> bool:
-    """Average the gradients of all processes, in one message; whether any of them is to stop."""
+@torch.no_grad()
+def average(tensors: list[Tensor], stopping: bool, ranks: int) -> bool:
+    """Average tensors over all processes, in one message; whether any of them is to stop."""
     if ranks == 1:
         return stopping
-    grads = [p.grad for p in parameters if p.grad is not None]
-    flag = grads[0].new_tensor([float(stopping)])
-    flat = torch.cat([flag, *(grad.flatten() for grad in grads)])
+    flag = tensors[0].new_tensor([float(stopping)])
+    flat = torch.cat([flag, *(tensor.flatten() for tensor in tensors)])
     torch.distributed.all_reduce(flat)
-    pieces = flat[1:].split([grad.numel() for grad in grads])
-    for grad, piece in zip(grads, pieces, strict=True):
-        grad.copy_(piece.view_as(grad) / ranks)
+    pieces = flat[1:].split([tensor.numel() for tensor in tensors])
+    for tensor, piece in zip(tensors, pieces, strict=True):
+        tensor.copy_(piece.view_as(tensor) / ranks)
     return bool(flat[0] > 0)

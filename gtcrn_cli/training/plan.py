@@ -28,12 +28,14 @@ class Plan:
     steps
         In all. A run that goes on with another number falls in with the schedule of that one.
     batch_s
-        Seconds of audio in a step of each process, however long its segments are.
+        Seconds of audio in a step of each process. No segment is longer than that.
     segments
         ``(share of the run, seconds)``: segments get longer late, when the recurrent state has to
         learn more than seconds.
     learning_rate
         At its peak, after `warmup` steps; from there half a cosine down to zero.
+    warmup
+        Steps in which the rate rises, but at most a tenth of all.
     snr, suppression, perceptual, intelligibility, quality
         Weights in `EnhancementLoss`. The last one is for the end of a training, and of every second
         step, twice as heavy: it costs more than all the rest.
@@ -68,11 +70,13 @@ class Plan:
     def segment(self, step: int) -> tuple[int, int]:
         """Examples in a step's batch, and the samples of each."""
         seconds = [s for share, s in self.segments if step >= share * self.steps][-1]
-        return max(1, round(self.batch_s / seconds)), round(seconds * SAMPLE_RATE)
+        seconds = min(seconds, self.batch_s)
+        return round(self.batch_s / seconds), round(seconds * SAMPLE_RATE)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        warmup = min(self.warmup, self.steps // 10)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / max(1, self.steps - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))

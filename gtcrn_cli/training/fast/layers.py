@@ -35,11 +35,12 @@ def use_fast_layers(network: nn.Module, device: str = "cpu") -> None:
 
     On a GPU without Triton, and on other devices, layers stay as they are.
     """
-    if device.startswith("cuda") and find_spec("triton"):
+    kind = torch.device(device).type
+    if kind == "cuda" and find_spec("triton"):
         from .gpu import use_gpu_layers
 
         use_gpu_layers(network)
-    if device != "cpu":
+    if kind != "cpu":
         return
     fast = {
         nn.GRU: BlockGRU,
