@@ -47,7 +47,9 @@ def ablate(
     warmup: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="Steps in which the learning rate rises to its peak."
+            min=0,
+            metavar="N",
+            help="Steps in which the learning rate rises to its peak; at most a tenth of all.",
         ),
     ] = 50,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Runs of each network.")] = 3,

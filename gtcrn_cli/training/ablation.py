@@ -7,6 +7,7 @@ was stopped goes on; of one that is whole only the times are measured again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 import time
@@ -150,8 +151,11 @@ def ablate(
     ------
     UserError
         The folder holds runs of another plan.
+    MissingExtraError
+        What scores is not installed.
     """
     noisy, clean = (list(batch.numpy()) for batch in validation_set(valid, EXAMPLES_SEED, examples))
+    unprocessed = score(noisy, clean)  # first, as it may be that nothing can be scored
     scores: dict[str, list[Scores]] = {config.name: [] for config in configs}
     gradients: dict[str, list[list[float]]] = {config.name: [] for config in configs}
     for seed in range(plan.seed, plan.seed + seeds):  # rounds: what is cut short stays comparable
@@ -175,7 +179,7 @@ def ablate(
         )
         for config in configs
     ]
-    return Ablation(score(noisy, clean), rows)
+    return Ablation(unprocessed, rows)
 
 
 def _train(
@@ -226,8 +230,9 @@ def gradient_norms(network: nn.Module) -> list[float]:
 def _scores_of_run(
     run: Path, checkpoint: Checkpoint, noisy: Sequence[Mono], clean: Sequence[Mono]
 ) -> Scores:
-    """Kept in the run, for those weights and that many examples."""
-    kept, key = run / SCORES_FILE, [checkpoint.digest, len(noisy)]
+    """Kept in the run, for those weights and examples."""
+    heard = hashlib.sha256(b"".join(samples.tobytes() for samples in (*noisy, *clean)))
+    kept, key = run / SCORES_FILE, [checkpoint.digest, heard.hexdigest()]
     if kept.exists():
         content = json.loads(kept.read_text())
         if content["of"] == key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from support.models import untrained
 from typer.testing import CliRunner
 
 from gtcrn_cli.cli import app
-from gtcrn_cli.errors import UserError
+from gtcrn_cli.errors import MissingExtraError, UserError
 from gtcrn_cli.native.machine_code import load_kernel
 from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import GTCRNConfig
-from gtcrn_cli.network.model import build_network
+from gtcrn_cli.network.model import GTCRN, build_network
 from gtcrn_cli.training import ablation, loop
 from gtcrn_cli.training.ablation import gradient_norms, score, time_frames
 from gtcrn_cli.training.corpora import rehearsal
@@ -86,15 +87,44 @@ def test_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_data_for_every_network(tmp_path: Path) -> None:
-    """Before the first step a network that starts the same has the same gradients."""
-    for folder, name in ((tmp_path / "a", "none"), (tmp_path / "b", "none")):
-        assert run_ablation(folder, name, seeds=1).exit_code == 0
-    first, second = (
-        json.loads((tmp_path / part / "none-1" / "gradients.json").read_text()) for part in "ab"
+def test_the_same_data_for_every_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: dict[str, list[torch.Tensor]] = {name: [] for name in ("none", "gated")}
+    forward = GTCRN.forward
+
+    def hear(network: GTCRN, spectrum: torch.Tensor, *state: Any) -> Any:
+        if network.training:
+            heard[network.config.name].append(spectrum)
+        return forward(network, spectrum, *state)
+
+    monkeypatch.setattr(GTCRN, "forward", hear)
+    result = run_ablation(tmp_path, *heard, seeds=1)
+    assert result.exit_code == 0, result.output
+    one, other = heard.values()
+    assert len(one) == 2 and not torch.equal(*one)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_what_cannot_be_scored_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    result = run_ablation(tmp_path, "add")
+    assert isinstance(result.exception, MissingExtraError)
+    assert "gtcrn-cli[evaluate]" in str(result.exception)
+    assert not (tmp_path / "add-1").exists()
+
+
+def test_scores_are_kept_for_the_examples_that_they_are_of(
+    tmp_path: Path, clean: np.ndarray, noisy: np.ndarray
+) -> None:
+    model = untrained(GTCRNConfig())
+    pairs = [(noisy[begin : begin + 48_000, 0], clean[begin : begin + 48_000, 0])
+             for begin in (0, 48_000)]  # fmt: skip
+    first, other, again = (
+        ablation._scores_of_run(tmp_path, model, [noisy], [clean])
+        for noisy, clean in (pairs[0], pairs[1], pairs[1])
     )
-    assert first == second
-    assert len(first) == 2
+    assert first != other == again
 
 
 @pytest.mark.parametrize("name", ["sum", "add,add", "none+dense", "add+levels=7"])
