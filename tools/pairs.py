@@ -20,7 +20,8 @@ import soundfile
 from gtcrn_cli.evaluation.recordings import Mono
 from gtcrn_cli.network.config import SAMPLE_RATE
 from gtcrn_cli.paths import require_free
-from gtcrn_cli.training.corpora import Corpus, list_clips, load_corpus
+from gtcrn_cli.training.clips import list_clips
+from gtcrn_cli.training.corpora import Corpus, load_corpus
 from gtcrn_cli.training.effects import active_level_db, at_level
 from gtcrn_cli.training.mixtures import recorded_noise
 

@@ -25,7 +25,8 @@ from gtcrn_cli.markdown import table
 from gtcrn_cli.network.checkpoint import Checkpoint, load_model
 from gtcrn_cli.network.config import SAMPLE_RATE
 from gtcrn_cli.network.importing import import_model
-from gtcrn_cli.training.corpora import list_clips, load_corpus, rehearsal
+from gtcrn_cli.training.clips import list_clips, rehearsal
+from gtcrn_cli.training.corpora import load_corpus
 from gtcrn_cli.training.effects import active_level_db, at_level, db_to_gain, whispered
 
 LEVEL_DB = -26.0  # of the speech, where nothing else is said

@@ -23,7 +23,8 @@ from .options import refuse_options
 
 if TYPE_CHECKING:
     from ..network.config import GTCRNConfig
-    from ..training.corpora import Clip, Corpora, Corpus
+    from ..training.clips import Clip
+    from ..training.corpora import Corpora, Corpus
 
 DATA, HOW = "What to train on", "How to train"
 
@@ -39,14 +40,16 @@ Speech = Annotated[
     list[Path],
     typer.Option(
         metavar="PATH",
-        help="Clean speech: a folder, or a .tsv index of clips. May be given more than once.",
+        help="Clean speech: a folder with one folder for each speaker, or a .tsv index of clips. "
+        "May be given more than once.",
     ),
 ]
 Noise = Annotated[
     list[Path],
     typer.Option(
         metavar="PATH",
-        help="Noise: a folder, or a .tsv index of clips. May be given more than once.",
+        help="Noise: a folder of recordings, or a .tsv index of clips. May be given more than "
+        "once.",
     ),
 ]
 Rooms = Annotated[
@@ -168,20 +171,12 @@ def train(
     begin = load_model(start_from) if start_from else None
     if begin and chosen:
         begin = grow(begin, chosen)
-    clips, corpora, valid = load_corpora(speech, noise, rooms, microphones)
-
     from ..training.plan import GOING_ON, Plan
-    from ..training.validation import (
-        VALIDATION_SEED,
-        require_no_validation_set,
-        validation_set,
-        write_validation_set,
-    )
 
     if write_validation is not None:
-        require_no_validation_set(write_validation)
-        write_validation_set(write_validation, validation_set(valid, VALIDATION_SEED, 200))
+        _write_validation(write_validation, speech, noise, rooms, microphones)
         return
+    clips, corpora, valid = load_corpora(speech, noise, rooms, microphones)
     _train(
         run,
         Plan(
@@ -212,17 +207,49 @@ def load_corpora(
     speech: list[Path], noise: list[Path], rooms: Path | None, microphones: Path | None
 ) -> tuple[dict[str, list[Clip]], Corpora, Corpora]:
     """All clips of speech and of noise; what to train on; what is held out to validate."""
-    from ..training.corpora import list_all_clips, load_corpus
+    clips, corpus = _listed(speech, noise)
+    return clips, *_halves(corpus, rooms, microphones)
+
+
+def _listed(
+    speech: list[Path], noise: list[Path]
+) -> tuple[dict[str, list[Clip]], Callable[[str, bool], Corpus]]:
+    """All clips of speech and of noise; and what loads a half of them."""
+    from ..training.clips import half, list_all_clips
+    from ..training.corpora import load_corpus
 
     paths_of = {"speech": speech, "noise": noise}
     clips = {kind: list_all_clips(paths, kind) for kind, paths in paths_of.items()}
 
     def corpus(kind: str, held_out: bool) -> Corpus:
-        loaded = load_corpus(_half(clips[kind], held_out), log=_say)
+        loaded = load_corpus(half(clips[kind], held_out), log=_say)
         # What validates stays as it was, so that scores of all weights compare.
         return loaded.levelled() if kind == "speech" and not held_out else loaded
 
-    return clips, *_halves(corpus, rooms, microphones)
+    return clips, corpus
+
+
+def _write_validation(
+    folder: Path,
+    speech: list[Path],
+    noise: list[Path],
+    rooms: Path | None,
+    microphones: Path | None,
+) -> None:
+    """Mix what is held out, and load no more than that."""
+    from ..training.corpora import Corpora, load_responses
+    from ..training.validation import (
+        VALIDATION_SEED,
+        require_no_validation_set,
+        validation_set,
+        write_validation_set,
+    )
+
+    require_no_validation_set(folder)
+    _, corpus = _listed(speech, noise)
+    responses = load_responses(rooms), load_responses(microphones)
+    valid = Corpora(corpus("speech", True), corpus("noise", True), *responses)
+    write_validation_set(folder, validation_set(valid, VALIDATION_SEED, 200))
 
 
 def finetune(
@@ -294,7 +321,8 @@ def finetune(
     require_torch()
     require_run(run, device)
     from ..network.checkpoint import load_model
-    from ..training.corpora import list_clips, load_joined, rehearsal
+    from ..training.clips import half, list_clips, rehearsal
+    from ..training.corpora import load_joined
     from ..training.plan import Plan
 
     original = {
@@ -307,7 +335,10 @@ def finetune(
     }
 
     def corpus(kind: str, held_out: bool) -> Corpus:
-        return load_joined(_half(own[kind], held_out), _half(original[kind], held_out), share, _say)
+        mine = half(own[kind], held_out)
+        if own[kind] and not mine and not held_out:
+            raise UserError(f"all of your {kind} is held out to validate: mark some of it 'train'")
+        return load_joined(mine, half(original[kind], held_out), share, _say)
 
     corpora, valid = _halves(corpus, rooms, microphones)
     begin = load_model(model)
@@ -408,10 +439,6 @@ def read_config(text: str) -> GTCRNConfig:
         raise typer.BadParameter(f"--config: {error}") from None
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"--config is not a JSON object: {error}") from None
-
-
-def _half(clips: list[Clip], held_out: bool) -> list[Clip]:
-    return [clip for clip in clips if clip.valid == held_out]
 
 
 def _halves(

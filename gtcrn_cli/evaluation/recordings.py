@@ -50,10 +50,24 @@ def read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def read_mono(path: Path) -> Mono:
-    """A whole file, or what is there of it, at 16 kHz, its channels averaged."""
+    """A whole file, or what is there of it, at 16 kHz, its channels averaged: see `mono_blocks`."""
+    return np.concatenate([np.zeros(0, np.float32), *mono_blocks(path)])
+
+
+def mono_blocks(path: Path) -> Iterator[Mono]:
+    """The same in blocks. What is no number, or infinite, is silence.
+
+    Raises
+    ------
+    UserError
+        It cannot be read as audio.
+    """
     source = open_source(str(path))
-    blocks = to_mono_blocks(_what_is_there(source.blocks(BLOCK)), source.sample_rate)
-    return np.concatenate([np.zeros(0, np.float32), *blocks])
+    blocks = (
+        block if np.isfinite(block).all() else np.nan_to_num(block, posinf=0, neginf=0)
+        for block in _what_is_there(source.blocks(BLOCK))
+    )
+    return to_mono_blocks(blocks, source.sample_rate)
 
 
 def _what_is_there(blocks: Iterator[Samples]) -> Iterator[Samples]:

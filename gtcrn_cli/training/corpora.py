@@ -2,58 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import json
 import logging
-import math
-import os
+import mmap
+import re
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import islice
+from os import R_OK, access
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from ..audio.opening import open_source
+from ..audio import ffmpeg
 from ..errors import UserError
-from ..evaluation.recordings import BLOCK, Mono, audio_files, read_mono, read_samples
+from ..evaluation.recordings import Mono, audio_files, read_mono
 from ..network.config import SAMPLE_RATE
-from ..paths import refuse_url, replacing, user_folder
+from ..paths import replacing, user_folder
+from .clips import FAINTEST, Clip
 
 log = logging.getLogger(__name__)
 
 Random = np.random.Generator
-VALID_SHARE = 0.1  # of the speakers and recordings of a folder
 MOST_OF_A_GROUP = 4.0  # how often one is drawn at most, over what is its share among equals
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A piece of an audio file, and what it belongs to.
-
-    Attributes
-    ----------
-    path
-        The file.
-    start, length
-        Samples at 16 kHz; a length of -1 reaches to the file's end.
-    source
-        The collection; training draws from small collections more often than their size says.
-    group
-        The speaker, or the recording. No group is on both sides of the split.
-    valid
-        Kept for validation.
-    """
-
-    path: Path
-    start: int
-    length: int
-    source: str
-    group: str
-    valid: bool
+QUIET = 1 / 16  # of full scale: what peaks below is kept at a larger scale, as 16 bits are few
+KEPT_S = 90 * 24 * 3600.0  # how long decoded audio that nobody asks for is kept
+LAYOUT = 2  # of what is kept
+OURS = re.compile(r"[0-9a-f]{16}\.np[yz]|\.[0-9a-f]{16}\.np[yz]\.[0-9a-f]{12}\.part")
 
 
 @dataclass(frozen=True)
@@ -68,6 +49,8 @@ class Corpus:
         int64 ``[clips]``: where each one lies, and the numbers of its source and its group.
     odds
         float64 ``[clips]``, how often each one is drawn, up to a factor.
+    gains
+        float32 ``[clips]``, at most 1: what turns the samples of each one down to its own level.
     names
         Of the sources.
     """
@@ -78,7 +61,16 @@ class Corpus:
     sources: NDArray[np.int64]
     groups: NDArray[np.int64]
     odds: NDArray[np.float64]
+    gains: NDArray[np.float32]
     names: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process maps the samples, too, where they are those of a file."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        samples = self.samples
+        if isinstance(samples, np.memmap) and isinstance(samples.base, mmap.mmap):
+            values["samples"] = Path(str(samples.filename))
+        return _corpus_of, (values,)
 
     @cached_property
     def _cumulated(self) -> NDArray[np.float64]:
@@ -97,7 +89,9 @@ class Corpus:
     def fingerprint(self) -> str:
         """Differs for other recordings, wherever they lie; a few of the samples stand for all."""
         few = self.samples[:: max(1, len(self.samples) >> 16)]
-        parts = (self.lengths.tobytes(), self.odds.tobytes(), few.tobytes())
+        parts = [self.lengths.tobytes(), self.odds.tobytes(), few.tobytes()]
+        if (self.gains != 1).any():
+            parts.append(self.gains.tobytes())
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     @property
@@ -109,7 +103,7 @@ class Corpus:
         """One clip as float32 in -1...1."""
         start = self.starts[number]
         samples = self.samples[start : start + self.lengths[number]]
-        return samples.astype(np.float32) / np.float32(32768)
+        return samples.astype(np.float32) * (self.gains[number] / np.float32(32768))
 
     def draw(self, random: Random) -> int:
         """The number of a random clip."""
@@ -151,6 +145,12 @@ class Corpus:
         }
 
 
+def _corpus_of(values: dict[str, Any]) -> Corpus:
+    if isinstance(values["samples"], Path):
+        values = {**values, "samples": np.load(values["samples"], mmap_mode="r")}
+    return Corpus(**values)
+
+
 @dataclass(frozen=True)
 class Corpora:
     """All that a mixture is made of. Rooms and microphones may be empty."""
@@ -175,110 +175,6 @@ class Corpora:
         }
 
 
-def list_clips(path: Path, kind: str) -> list[Clip]:
-    """The clips that a folder of audio files, or an index of clips, names.
-
-    Parameters
-    ----------
-    path
-        A file of audio. Or a folder, searched in depth: its first-level folders are sources; a file
-        of speech belongs to the speaker whose name its folder bears, if there are several folders;
-        every other file is a group of its own. `VALID_SHARE` of the groups is for validation, of
-        such as can be read and hold sound; of a single group it is the end of every file. Or a
-        ``.tsv`` with the columns ``file start samples source split`` and ``speaker`` or
-        ``recording``.
-    kind
-        ``"speech"`` or ``"noise"``.
-
-    Raises
-    ------
-    UserError
-        There is no such folder, or no audio in it.
-    """
-    if path.is_file() and path.suffix == ".tsv":
-        return _clips_of_index(path)
-    refuse_url(path)
-    if not path.exists():
-        raise UserError(f"no {kind} found: there is no {path}")
-    files = [path] if path.is_file() else audio_files(path)
-    if not files:
-        raise UserError(f"no {kind} found: there are no audio files in {path}")
-    if len(files) == 1:
-        log.warning("all %s is in one file, %s: its end is held out to validate", kind, path)
-    by_folder = kind == "speech" and len({file.parent for file in files}) > 1
-    grouped: dict[str, list[Path]] = {}
-    for file in files:
-        group = (file.parent if by_folder else file).relative_to(path).as_posix()
-        grouped.setdefault(group, []).append(file)
-    if len(grouped) == 1:
-        return [clip for file in files for clip in _split_by_time(file)]
-    shuffled = sorted(grouped, key=lambda group: hashlib.sha256(os.fsencode(group)).digest())
-    with_sound = (group for group in shuffled if any(map(_has_sound, grouped[group])))
-    held_out = set(islice(with_sound, math.ceil(VALID_SHARE * len(shuffled))))
-    return [
-        Clip(file, 0, -1, _first_folder(file, path), group, group in held_out)
-        for group, members in grouped.items()
-        for file in members
-    ]
-
-
-def list_all_clips(paths: Sequence[Path], kind: str) -> list[Clip]:
-    """The clips of several folders and indexes; folders share no group, whatever their names."""
-    clips = []
-    for path in paths:
-        found = list_clips(path, kind)
-        if len(paths) > 1 and path.suffix != ".tsv":
-            found = [replace(clip, group=f"{path.as_posix()}/{clip.group}") for clip in found]
-        clips += found
-    return clips
-
-
-def _has_sound(file: Path) -> bool:
-    """Whether a file can be read and is not silent: it is read until it is not."""
-    try:
-        return any(block.any() for block in open_source(str(file)).blocks(BLOCK))
-    except UserError:
-        return False
-
-
-def _first_folder(file: Path, root: Path) -> str:
-    first, *rest = file.relative_to(root).parts
-    return first if rest else ""
-
-
-def _split_by_time(file: Path) -> list[Clip]:
-    source = open_source(str(file))
-    length = source.length
-    if length is None or not source.is_certain:
-        length = len(read_samples(file)[0])
-    cut = int(length * SAMPLE_RATE / source.sample_rate * (1 - VALID_SHARE))
-    return [
-        Clip(file, 0, cut, "", file.name, valid=False),
-        Clip(file, cut, -1, "", file.name, valid=True),
-    ]
-
-
-def _clips_of_index(path: Path) -> list[Clip]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                Clip(
-                    path.parent / row["file"],
-                    int(row["start"]),
-                    int(row["samples"]),
-                    row["source"],
-                    f"{row['source']}/{row.get('speaker') or row['recording']}",
-                    row["split"] == "valid",
-                )
-                for row in csv.DictReader(file, delimiter="\t")
-            ]
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{path} is not an index of clips: it needs the tab-separated columns file, start, "
-            f"samples, source, split, and speaker or recording ({error!r})"
-        ) from None
-
-
 def load_corpus(
     clips: Sequence[Clip], cache_dir: Path | None = None, log: Callable[[str], None] = print
 ) -> Corpus:
@@ -287,31 +183,38 @@ def load_corpus(
     Raises
     ------
     UserError
-        There are no clips, none can be read, or the cache cannot be written.
+        There are no clips, none can be read and holds sound, or the cache cannot be written.
     """
     if not clips:
         raise UserError(
             "there are no clips to load: an index needs rows whose split is 'valid', and others"
         )
     folder = cache_dir or user_folder(user_cache_path, "XDG_CACHE_HOME") / "corpora"
-    digest = hashlib.sha256()
+    _remove_unused(folder, log)
+    digest = hashlib.sha256(repr((LAYOUT, ffmpeg.is_installed())).encode())
     for clip in clips:
-        stat = clip.path.stat() if clip.path.exists() else None
-        fingerprint = (str(clip.path.resolve()), stat and (stat.st_size, stat.st_mtime_ns))
-        digest.update(repr((fingerprint, clip.start, clip.length)).encode())
+        there = clip.path.exists()
+        stat = clip.path.stat() if there else None
+        state = stat and (stat.st_size, stat.st_mtime_ns, access(clip.path, R_OK))
+        digest.update(repr((str(clip.path.resolve()), state, clip.start, clip.length)).encode())
     cached = folder / f"{digest.hexdigest()[:16]}.npz"
     if not cached.exists():
         _decode_all(clips, cached, log)
     table = np.load(cached)
+    for line in json.loads(str(table["left_out"])):
+        log(f"left out: {line}")
     samples = np.load(cached.with_suffix(".npy"), mmap_mode="r")
+    with suppress(OSError):  # of somebody else's cache
+        for path in (cached, cached.with_suffix(".npy")):
+            path.touch()  # it is in use: see `_remove_unused`
     kept = table["lengths"] > 0
-    starts, lengths = table["starts"][kept], table["lengths"][kept]
+    starts, lengths, gains = (table[name][kept] for name in ("starts", "lengths", "gains"))
     names, sources = np.unique([clip.source for clip in clips], return_inverse=True)
     sources = sources[kept]
     groups = np.unique([clip.group for clip in clips], return_inverse=True)[1][kept]
     # A source counts by the square root of its size, and within a source a clip by its length.
     odds = lengths / np.sqrt(np.bincount(sources, lengths)[sources])
-    return Corpus(samples, starts, lengths, sources, groups, odds, tuple(map(str, names)))
+    return Corpus(samples, starts, lengths, sources, groups, odds, gains, tuple(map(str, names)))
 
 
 def load_joined(
@@ -319,59 +222,99 @@ def load_joined(
     original: Sequence[Clip],
     share: float,
     log: Callable[[str], None] = print,
+    cache_dir: Path | None = None,
 ) -> Corpus:
-    """Two sets of clips as one corpus, of which `own` are drawn with a probability of `share`."""
+    """Two sets of clips as one corpus, of which `own` are drawn with a probability of `share`.
+
+    Raises
+    ------
+    UserError
+        As `load_corpus`; or there are `own` clips, and none of them can be read and holds sound.
+    """
     mark = "own/"
     corpus = load_corpus(
-        [*(replace(clip, source=mark + clip.source) for clip in own), *original], log=log
+        [*(replace(clip, source=mark + clip.source) for clip in own), *original], cache_dir, log
     )
     is_own = np.array([name.startswith(mark) for name in corpus.names])[corpus.sources]
+    if own and not is_own.any():
+        raise UserError(
+            f"nothing of your own is left: none of {len(own)} clips, such as {own[0].path}, can be "
+            "read as audio and holds sound"
+        )
     return corpus if is_own.all() or not is_own.any() else corpus.favour(is_own, share)
 
 
-def rehearsal(kind: str) -> Path:
-    """The index of a small sample of what the shipped model was trained on, in the package."""
-    return Path(__file__).parent / "rehearsal" / f"{kind}.tsv"
+def _remove_unused(folder: Path, log: Callable[[str], None]) -> None:
+    """Remove what was decoded for a training that was given up, and nothing that is not ours."""
+    removed = 0
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if OURS.fullmatch(path.name) and time.time() - path.stat().st_mtime > KEPT_S:
+                path.unlink()
+                removed += 1
+    if removed:
+        log(f"removed {removed} files of {folder}: decoded audio that was unused for 90 days")
 
 
 def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None]) -> None:
     files = list(dict.fromkeys(clip.path for clip in clips))
     log(f"decoding {len(files)} files into {target.parent} (once)")
     starts, lengths = np.zeros((2, len(clips)), np.int64)
+    gains = np.ones(len(clips), np.float32)
     of_file: dict[Path, list[int]] = {}
     for number, clip in enumerate(clips):
         of_file.setdefault(clip.path, []).append(number)
-    pieces, position = [], 0
+    pieces, position, left_out = [], 0, []
     for file in files:
         try:
             audio = read_mono(file)
         except UserError as error:
-            log(f"left out: {error}")
+            left_out.append(str(error))
             continue
+        before = position
         for number in of_file[file]:
             clip = clips[number]
             end = len(audio) if clip.length < 0 else clip.start + clip.length
             piece = audio[clip.start : end]
-            # A file louder than full scale is turned down rather than clipped.
-            piece = piece / max(1.0, float(np.abs(piece).max(initial=0)))
-            pieces.append(np.round(piece * 32767).astype(np.int16))
+            peak = float(np.abs(piece).max(initial=0))
+            if peak < FAINTEST:
+                continue  # silence is no speech and no noise
+            full_scale = max(1.0, peak)  # a louder file is turned down rather than clipped
+            if peak < QUIET:
+                full_scale = gains[number] = 2.0 ** np.frexp(peak)[1]
+            pieces.append(np.round(piece / full_scale * 32767).astype(np.int16))
             starts[number], lengths[number] = position, len(piece)
             position += len(piece)
+        if position == before:
+            left_out.append(f"{file} holds no sound where it is to be taken from")
     if position == 0:
-        raise UserError(f"none of the {len(files)} files beside {files[0]} can be read as audio")
+        for line in left_out:
+            log(f"left out: {line}")
+        raise UserError(
+            f"none of the {len(files)} files beside {files[0]} can be read as audio and holds sound"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Other processes may do the same meanwhile; the index, by which it is found, comes last.
         with replacing(target.with_suffix(".npy")) as path, path.open("wb") as array:
             np.save(array, np.concatenate(pieces))
         with replacing(target) as path, path.open("wb") as index:
-            np.savez(index, starts=starts, lengths=lengths)
+            said = json.dumps(left_out)
+            np.savez(index, starts=starts, lengths=lengths, gains=gains, left_out=said)
     except OSError as error:
         raise UserError(f"cannot keep decoded audio in {target.parent}: {error}") from None
 
 
 def load_responses(folder: Path | None) -> list[Mono]:
-    """All impulse responses of a folder, each scaled so that its largest sample is 1."""
+    """All impulse responses of a folder, each scaled so that its largest sample is 1.
+
+    What cannot be read, or is silent, is left out, and named in the log.
+
+    Raises
+    ------
+    UserError
+        There is no such folder, or nothing in it is left.
+    """
     if folder is None:
         return []
     if not folder.is_dir():
@@ -379,5 +322,17 @@ def load_responses(folder: Path | None) -> list[Mono]:
     files = audio_files(folder)
     if not files:
         raise UserError(f"there are no audio files in {folder}")
-    responses = [read_mono(file) for file in files]
-    return [response / np.abs(response).max() for response in responses if response.any()]
+    responses = []
+    for file in files:
+        try:
+            response = read_mono(file)
+        except UserError as error:
+            log.warning("left out: %s", error)
+            continue
+        if not response.any():
+            log.warning("left out: %s is silent", file)
+            continue
+        responses.append(response / np.abs(response).max())
+    if not responses:
+        raise UserError(f"none of the {len(files)} files in {folder} is a response that sounds")
+    return responses

@@ -43,6 +43,12 @@ class Renderer(nn.Module):
         super().__init__()
         joined = np.concatenate([corpora.speech.samples, corpora.noise.samples])
         self.register_buffer("samples", torch.from_numpy(joined))
+        offset = len(corpora.speech.samples)
+        starts = np.concatenate([corpora.speech.starts, corpora.noise.starts + offset])
+        gains = np.concatenate([corpora.speech.gains, corpora.noise.gains])
+        order = np.argsort(starts)
+        # On the CPU, where pieces come from.
+        self.starts, self.gains = (torch.from_numpy(each[order]) for each in (starts, gains))
         self.register_buffer("rooms", _table(corpora.rooms))
         self.register_buffer("microphones", _table(corpora.microphones))
 
@@ -119,14 +125,15 @@ class Renderer(nn.Module):
         begins = row * size + pieces[:, 1]
         order = torch.argsort(begins)
         begins, ends = begins[order], (begins + pieces[:, 3])[order]
-        sources = pieces[order, 2] - begins
-        begins, ends, sources = (t.to(device, non_blocking=True) for t in (begins, ends, sources))
+        clips = torch.searchsorted(self.starts, pieces[order, 2], right=True) - 1
+        tables = (begins, ends, pieces[order, 2] - begins, self.gains[clips] / 32768)
+        begins, ends, sources, gains = (t.to(device, non_blocking=True) for t in tables)
         at = torch.arange(count * size, device=device)
         piece = torch.searchsorted(begins, at, right=True) - 1
         known = piece.clamp(min=0)
         filled = (piece >= 0) & (at < ends[known])
         index = torch.where(filled, at + sources[known], 0)
-        return (self.samples[index].float() * filled / 32768).view(count, size)
+        return (self.samples[index].float() * filled * gains[known]).view(count, size)
 
     def _rooms(
         self, does: dict[str, Tensor], size: int, random: torch.Generator

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -23,6 +27,7 @@ from .stft import analyze_torch, synthesize_torch
 
 VALIDATION_SEED = 0
 VALIDATION_S = 5.0
+VALIDATION_KINDS = ("noisy", "clean")  # folders of what is written
 
 
 def stack(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
@@ -64,27 +69,48 @@ def require_no_validation_set(folder: Path) -> None:
     UserError
         It has.
     """
-    for kind in ("noisy", "clean"):
+    for kind in VALIDATION_KINDS:
         if (folder / kind).is_dir() and any((folder / kind).iterdir()):
             raise UserError(f"{folder / kind} has files in it already: give another folder")
 
 
 def write_validation_set(folder: Path, examples: tuple[Tensor, Tensor]) -> None:
-    """Write float WAV in ``noisy/`` and ``clean/``, for `gtcrn evaluate`.
+    """Write float WAV in ``noisy/`` and ``clean/``, for `gtcrn evaluate`: all of it or nothing.
 
     Raises
     ------
     UserError
-        There are files already.
+        There are files already, or they cannot be written.
     """
+    require_no_validation_set(folder)
+    missing = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".writing-", dir=folder) as partial:
+            for kind, batch in zip(VALIDATION_KINDS, examples, strict=True):
+                (Path(partial) / kind).mkdir()
+                for number, samples in enumerate(batch.numpy()):
+                    (Path(partial) / kind / f"{number:04d}.wav").write_bytes(_wav(samples))
+            for kind in VALIDATION_KINDS:
+                with suppress(FileNotFoundError):
+                    (folder / kind).rmdir()  # it is empty
+            for kind in VALIDATION_KINDS:
+                (Path(partial) / kind).rename(folder / kind)
+    except BaseException as error:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write to {folder}: {error.strerror or error}") from None
+        raise
+
+
+def _wav(samples: np.ndarray) -> bytes:
     import soundfile
 
-    require_no_validation_set(folder)
-    for kind, batch in zip(("noisy", "clean"), examples, strict=True):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        for number, samples in enumerate(batch.numpy()):
-            path = folder / kind / f"{number:04d}.wav"
-            soundfile.write(path, samples, SAMPLE_RATE, subtype="FLOAT")
+    content = io.BytesIO()
+    soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    return content.getvalue()
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gtcrn_cli.training.corpora import Corpora, list_clips, load_corpus, rehearsal
+from gtcrn_cli.training.clips import list_clips, rehearsal
+from gtcrn_cli.training.corpora import Corpora, load_corpus
 
 
 @pytest.fixture(scope="session")

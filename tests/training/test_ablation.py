@@ -22,7 +22,7 @@ from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.model import GTCRN, build_network
 from gtcrn_cli.training import ablation, loop
 from gtcrn_cli.training.ablation import gradient_norms, score, time_frames
-from gtcrn_cli.training.corpora import rehearsal
+from gtcrn_cli.training.clips import rehearsal
 
 NAMES = ["none", "hybrid+dense+input+compress=4+bfloat16"]
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from scipy import signal
 
-from gtcrn_cli.training.corpora import Corpora, list_clips, load_corpus, rehearsal
+from gtcrn_cli.training.clips import Clip, list_clips, rehearsal
+from gtcrn_cli.training.corpora import Corpora, load_corpus
 from gtcrn_cli.training.effects import active_level_db as active_level_db_of
 from gtcrn_cli.training.loop import own_device
 from gtcrn_cli.training.losses import EnhancementLoss, held_back, snr_log10
@@ -94,6 +96,24 @@ def test_clips_lie_where_they_were_drawn(corpora: Corpora):
     expected[1_000:6_000] = clip / np.abs(clip).max()
     np.testing.assert_allclose(voices[0], expected, atol=1e-6)
     assert noise.abs().max() == 0
+
+
+def test_faint_clips_stay_faint_beside_loud_ones(corpora: Corpora, tmp_path: Path):
+    """They are kept at a larger scale, for 16 bits are few."""
+    levels = (0.8, 0.01)
+    for level in levels:
+        soundfile.write(tmp_path / f"{level}.wav", np.full(RATE, level), RATE, "FLOAT")
+    clips = [Clip(tmp_path / f"{level}.wav", 0, -1, "", "", False) for level in levels]
+    speech = load_corpus(clips, tmp_path / "cache", str)
+    both = Corpora(speech, corpora.noise)
+    drawing = Drawing(both, Recipe().only(), LENGTH)
+    track = drawing.track(0, False, 0, 0.0)
+    for number in range(2):
+        drawing.pieces.append((track, number * RATE, int(speech.starts[number]), RATE))
+    drawing.rows.append({"snr_db": 0.0})
+    voices, _ = Renderer(both)._gather(drawing.finish(0), 1)
+    np.testing.assert_allclose(voices[0, :RATE], 1, rtol=1e-3)
+    np.testing.assert_allclose(voices[0, RATE:], 0.01 / 0.8, rtol=1e-3)
 
 
 def test_a_tape_at_another_speed_is_another_pitch(corpora: Corpora):

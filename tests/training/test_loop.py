@@ -22,7 +22,8 @@ from gtcrn_cli.errors import UserError
 from gtcrn_cli.network.checkpoint import Checkpoint, load_model
 from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.training import loop
-from gtcrn_cli.training.corpora import Corpora, rehearsal
+from gtcrn_cli.training.clips import rehearsal
+from gtcrn_cli.training.corpora import Corpora
 from gtcrn_cli.training.loop import train
 from gtcrn_cli.training.plan import Plan
 from gtcrn_cli.training.recipe import Recipe

@@ -25,7 +25,8 @@ from gtcrn_cli.network.checkpoint import Checkpoint
 from gtcrn_cli.network.config import GTCRNConfig
 from gtcrn_cli.network.model import GTCRN
 from gtcrn_cli.training import loop
-from gtcrn_cli.training.corpora import Corpora, rehearsal
+from gtcrn_cli.training.clips import rehearsal
+from gtcrn_cli.training.corpora import Corpora
 from gtcrn_cli.training.fast.layers import FastGTBlock, use_fast_layers
 from gtcrn_cli.training.log import Log
 from gtcrn_cli.training.loop import own_device, train

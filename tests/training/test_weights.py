@@ -15,7 +15,8 @@ import gtcrn_cli
 from gtcrn_cli.enhancement.engines import Engine, load_engine
 from gtcrn_cli.evaluation.recordings import read_mono
 from gtcrn_cli.network.checkpoint import Checkpoint
-from gtcrn_cli.training.corpora import list_clips, load_corpus, rehearsal
+from gtcrn_cli.training.clips import list_clips, rehearsal
+from gtcrn_cli.training.corpora import load_corpus
 from gtcrn_cli.training.effects import active_level_db, at_level, db_to_gain
 
 RATE = 16_000
