@@ -55,3 +55,13 @@ def cross_correlation(late: Samples, early: Samples, reach: int) -> NDArray[np.f
     spectra = np.fft.rfft(late, size), np.fft.rfft(early, size)
     like = np.fft.irfft(spectra[0] * spectra[1].conj(), size)
     return np.concatenate([like[-reach:], like[: reach + 1]])
+
+
+def lag(late: Samples, early: Samples, reach: int) -> int:
+    """Samples by which a sound ``[N]`` is later than another, at most `reach` either way.
+
+    >>> early = np.array([0, 1, 0, 0, 0], np.float32)
+    >>> lag(early, np.roll(early, 2), 3)
+    -2
+    """
+    return int(np.argmax(cross_correlation(late, early, reach))) - reach

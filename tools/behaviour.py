@@ -25,6 +25,7 @@ from gtcrn_cli import Settings, enhance, load_engine, load_model
 from gtcrn_cli.enhancement.engines import Engine
 from gtcrn_cli.evaluation.measures import si_sdr_db, stoi_score
 from gtcrn_cli.markdown import table
+from gtcrn_cli.signals import lag
 from gtcrn_cli.training.effects import active_level_db, at_level, made_room, reverberate, whispered
 
 RATE = 16_000
@@ -131,8 +132,7 @@ def through_ffmpeg(sound: Mono, name: str, *encoder: str) -> Mono:
         subprocess.run([*run, source, *encoder, coded], check=True)
         subprocess.run([*run, coded, "-ar", str(RATE), back], check=True)
         decoded = soundfile.read(back, dtype="float32")[0]
-    late = signal.correlate(decoded, sound, "full", "fft").argmax() - (len(sound) - 1)
-    decoded = decoded[max(0, late) :]
+    decoded = decoded[max(0, lag(decoded, sound, RATE)) :]
     return np.pad(decoded, (0, max(0, len(sound) - len(decoded))))[: len(sound)]
 
 
@@ -241,7 +241,7 @@ def cases() -> list[Case]:
 
 
 def drift_db(engine: Engine) -> float:
-    """How much the level of what comes out differs between the first and last minute of an hour."""
+    """By how much the level of the last minute of an hour is above that of its second minute."""
     minute = np.resize(in_noise(speech(), 10), 60 * RATE)
     out = enhance(np.tile(minute, HOUR_S // 60), RATE, engine=engine, settings=Settings())
     second, last = (level_of(slice(at * 60 * RATE, (at + 1) * 60 * RATE))(out) for at in (1, 59))

@@ -35,7 +35,7 @@ from gtcrn_cli.cli import main as cli_main
 from gtcrn_cli.enhancement import pipeline  # noqa: F401 - once, and not in each process
 from gtcrn_cli.markdown import table
 from gtcrn_cli.native.machine_code import load_kernel
-from gtcrn_cli.signals import cross_correlation
+from gtcrn_cli.signals import lag
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "formats.md"
@@ -117,8 +117,7 @@ def recording(sample_rate: int, channels: int) -> np.ndarray:
 
 def delay(late: np.ndarray, early: np.ndarray) -> int:
     """Samples by which the first channel of one is behind that of the other."""
-    like = cross_correlation(late[:, 0], early[:, 0], LONGEST_DELAY)
-    return int(np.argmax(like)) - LONGEST_DELAY
+    return lag(late[:, 0], early[:, 0], LONGEST_DELAY)
 
 
 def deviations(

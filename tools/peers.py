@@ -31,6 +31,7 @@ import soundfile
 import soxr
 
 from gtcrn_cli.markdown import table
+from gtcrn_cli.signals import lag
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "peers.md"
@@ -197,14 +198,6 @@ def environment(peer: Peer, folder: Path) -> Path:
     return python
 
 
-def delay(late: np.ndarray, early: np.ndarray) -> int:
-    """Samples by which one is behind the other."""
-    size = 1 << (len(late) + len(early)).bit_length()
-    like = np.fft.irfft(np.fft.rfft(late, size) * np.conj(np.fft.rfft(early, size)))
-    lag = int(np.argmax(like))
-    return lag if lag < size // 2 else lag - size
-
-
 def _db(ratio: float) -> str:
     return f"{20 * np.log10(ratio):.1f}" if ratio > 0 else "-inf"
 
@@ -220,7 +213,7 @@ def behaviour(peer: Peer, python: Path, model: str) -> list[str]:
     })  # fmt: skip
     plain = outputs["speech"]
     scale = 1 / 32_768 if plain.dtype == np.int16 else 1.0
-    shift = delay(plain.astype(float), speech)
+    shift = lag(plain.astype(np.float32), speech, peer.sample_rate)
     part = slice(middle + shift + 2_000, middle + shift + 18_000)
     if outputs["over"].dtype.kind == "U":
         over_words = str(outputs["over"])

@@ -31,6 +31,7 @@ from support.live_process import LiveProcess
 from support.sound_server import MICROPHONE, RATE, SERVERS, SPEAKER, SoundServer
 
 from gtcrn_cli.live import loopback, pulse
+from gtcrn_cli.signals import lag
 
 SETTLE_S = 8.0  # a start is not counted: devices begin in bursts and pauses
 SEARCHED_S = 0.3  # how far from the last delay the next is looked for
@@ -151,7 +152,7 @@ class Heard:
 
 def compare(said: np.ndarray, heard: np.ndarray, first: int) -> Heard:
     """Find every second of `said` in `heard`, where it begins about `first` samples later."""
-    reach, size = round(SEARCHED_S * RATE), 1 << 18
+    reach = round(SEARCHED_S * RATE)
     delay, delays, faulty, silent = first, [], [], 0
     for second in range(len(said) // RATE):
         at = second * RATE
@@ -160,8 +161,7 @@ def compare(said: np.ndarray, heard: np.ndarray, first: int) -> Heard:
             continue
         wanted = said[at : at + RATE] / 32768
         around = heard[begin : begin + RATE + 2 * reach] / 32768
-        spectrum = np.fft.rfft(around, size) * np.conj(np.fft.rfft(wanted, size))
-        delay += int(np.argmax(np.fft.irfft(spectrum, size)[: 2 * reach])) - reach
+        delay += lag(around, wanted, 2 * reach) - reach
         got = heard[at + delay : at + delay + RATE] / 32768
         delays.append(delay)
         if snr_db(got, wanted) < LEAST_DB:
@@ -195,11 +195,8 @@ def is_stretched(around: np.ndarray, wanted: np.ndarray) -> bool:
 
 def first_delay(said: np.ndarray, heard: np.ndarray) -> int:
     """By the first seconds of both."""
-    size = 1 << 20
-    ends = [samples[: 8 * RATE].astype(float) for samples in (said, heard)]
-    spectrum = np.fft.rfft(ends[1], size) * np.conj(np.fft.rfft(ends[0], size))
-    at = int(np.argmax(np.fft.irfft(spectrum, size)))
-    return at if at < size // 2 else at - size
+    starts = [samples[: 8 * RATE].astype(np.float32) for samples in (heard, said)]
+    return lag(*starts, 8 * RATE)
 
 
 def is_new_status(now_s: float) -> Callable[[dict[str, Any]], bool]:

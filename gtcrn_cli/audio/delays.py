@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..signals import cross_correlation
+from ..signals import lag
 
 EXACT = ("3gp", "ipod", "mov", "mp4", "tta", "wv")  # with a field for it, or without a delay
 PROBE_S = 0.5
@@ -58,4 +58,4 @@ def measure(muxer: str, encoder: tuple[str, ...], sample_rate: int, channels: in
         return 0
     longest = round(LONGEST_S * sample_rate)
     late = samples.reshape(-1, channels)[:, 0]
-    return max(0, int(np.argmax(cross_correlation(late, sound, longest))) - longest)
+    return max(0, lag(late, sound, longest))

@@ -20,6 +20,7 @@ from gtcrn_cli.enhancement.enhancer import Settings
 from gtcrn_cli.enhancement.pipeline import denoise
 from gtcrn_cli.errors import ReadError, UserError
 from gtcrn_cli.network.checkpoint import Checkpoint
+from gtcrn_cli.signals import lag
 
 pytestmark = pytest.mark.slow  # ffmpeg runs in each
 
@@ -76,10 +77,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def lag_s(late: np.ndarray, early: np.ndarray) -> float:
-    size = 1 << 19
-    product = np.fft.rfft(late, size) * np.conj(np.fft.rfft(early, size))
-    lag = int(np.argmax(np.fft.irfft(product)))
-    return (lag if lag < size // 2 else lag - size) / 16_000
+    return lag(late, early, 16_000) / 16_000
 
 
 @needs_ffmpeg

@@ -14,7 +14,7 @@ from support.sound_server import MICROPHONE, RATE, PipeWire
 from gtcrn_cli import enhance
 from gtcrn_cli.errors import MissingExtraError
 from gtcrn_cli.plugin.build import find_compiler
-from gtcrn_cli.signals import Samples
+from gtcrn_cli.signals import Samples, lag
 
 pytestmark = [pytest.mark.soundserver, pytest.mark.slow]
 QUANTUM = 1024  # samples; the server's, as its configuration in the tests has it
@@ -34,13 +34,6 @@ def server() -> Iterator[PipeWire]:
         yield server
     finally:
         server.close()
-
-
-def lag(heard: Samples, expected: Samples) -> int:
-    """Where in `heard` `expected` begins."""
-    size = 1 << (len(heard) + len(expected)).bit_length()
-    product = np.fft.rfft(heard, size) * np.fft.rfft(expected, size).conj()
-    return int(np.argmax(np.fft.irfft(product, size)[: len(heard)]))
 
 
 def test_sound_comes_out_enhanced_one_window_later(server: PipeWire, noisy: Samples):
@@ -77,8 +70,8 @@ def test_sound_comes_out_enhanced_one_window_later(server: PipeWire, noisy: Samp
     both = np.frombuffer(bytes_recorded[: len(bytes_recorded) // 8 * 8], np.float32)
     microphone, plugin = both.reshape(-1, 2).T
     expected = enhance(samples, RATE)
-    begin = lag(plugin, expected)
-    latency = begin - lag(microphone, samples)
+    begin = lag(plugin, expected, len(plugin))
+    latency = begin - lag(microphone, samples, len(microphone))
     assert 0.032 * RATE <= latency <= 0.032 * RATE + QUANTUM
     # The frames of a stream that has long been running begin elsewhere than those of a file, so
     # that the masks differ; what is not enhanced agrees far less.

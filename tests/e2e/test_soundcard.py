@@ -30,17 +30,11 @@ from support.waiting import wait_for
 
 from gtcrn_cli.live import portaudio_streams
 from gtcrn_cli.live.portaudio_streams import DefaultWatcher
+from gtcrn_cli.signals import lag
 
 LENGTH_S = 30
 LATENCY_MS = 600
 NEAR = RATE // 100
-
-
-def lag_of(recorded: np.ndarray, reference: np.ndarray) -> int:
-    """Where in `recorded` the reference begins, by cross-correlation."""
-    size = 1 << (len(recorded) + len(reference)).bit_length()
-    spectrum = np.fft.rfft(recorded, size) * np.conj(np.fft.rfft(reference, size))
-    return int(np.argmax(np.fft.irfft(spectrum, size)[: len(recorded)]))
 
 
 def in_time(recorded: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -49,7 +43,7 @@ def in_time(recorded: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     The servers' clocks drift against each other on a busy machine, and `live` follows them by some
     samples a second.
     """
-    first, seconds = lag_of(recorded, wanted), []
+    first, seconds = lag(recorded, wanted, len(recorded)), []
     for at in range(0, len(wanted), RATE):
         second = wanted[at : at + RATE]
         around = recorded[first + at - NEAR : first + at + RATE + NEAR]
@@ -109,7 +103,7 @@ def test_what_is_played_is_what_denoise_makes(
         assert len(output) == len(enhanced)  # input and output: aligned to the sample
         assert si_sdr_db(output, enhanced) >= 60
 
-        start = lag_of(enhanced, speech)
+        start = lag(enhanced, speech, len(enhanced))
         enhanced = enhanced[start:][: LENGTH_S * RATE]
         heard = in_time(listener.heard(), enhanced)
         assert len(heard) == LENGTH_S * RATE

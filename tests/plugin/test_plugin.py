@@ -6,7 +6,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -86,15 +85,6 @@ def test_instances_do_not_disturb_each_other_and_start_anew(library: Library, no
         heard.append(one.run(noisy[begin : begin + 900]))
         other.run(noisy[:900])
     np.testing.assert_array_equal(np.concatenate(heard), expected)
-
-
-def test_starts_in_less_than_5_ms(library: Library):
-    times = []
-    for _ in range(9):
-        begin = time.thread_time()
-        Instance(library, "gtcrn_stereo", 192_000)
-        times.append(time.thread_time() - begin)
-    assert min(times) < 0.005
 
 
 def test_damage_and_odd_settings_leave_no_trace(library: Library, noisy: Samples):
