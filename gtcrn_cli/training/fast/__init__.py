@@ -1,1 +1,1 @@
-"""The layers of the network for training on a CPU: the same numbers in less time."""
+"""The layers of the network for training: the same numbers in less time, on a CPU and on a GPU."""

@@ -1,4 +1,4 @@
-"""Convolutions that PyTorch has no fast code for on a CPU."""
+"""Convolutions as PyTorch has fast code for them, and one for a CPU that it has none for."""
 
 from __future__ import annotations
 
@@ -14,28 +14,45 @@ from .compiled import _arrays, _fast
 
 def convolve(conv: Any, x: Tensor) -> Tensor:
     """The layer's convolution by the fastest way there is for its kind."""
-    if isinstance(conv, nn.ConvTranspose2d):
-        if conv.stride[1] == 2:
-            return widen(conv, x)
-        # With stride 1 a transposed convolution is a plain one, with its kernel turned around.
-        # Its padding here crops all that the kernel widens time by, so the plain one has none.
-        weight = conv.weight.flip(2, 3)
-    else:
-        weight = conv.weight
+    weight = plain_weight(conv)
     if conv.groups == conv.in_channels:
         return Depthwise.apply(x, weight.contiguous(), conv.bias, conv.dilation[0])
-    if isinstance(conv, nn.ConvTranspose2d):
-        weight = weight.transpose(0, 1)
-    return F.conv2d(x, weight, conv.bias, conv.stride, (0, conv.padding[1]), groups=conv.groups)
+    return plain(conv, x, weight, conv.bias)
 
 
-def widen(conv: Any, x: Tensor) -> Tensor:
+def plain(conv: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What a layer does, by a plain convolution with its `plain_weight`, or one made of that.
+
+    A block's padding in time is left to its caller. That of a transposed layer crops all that its
+    kernel widens time by, so the plain one has none.
+    """
+    if isinstance(conv, nn.ConvTranspose2d) and conv.stride[1] == 2:
+        return widen(x, weight, bias, conv.groups)
+    padding = (0, conv.padding[1])
+    return F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
+
+
+def plain_weight(conv: Any) -> Tensor:
+    """The weights of the plain convolution that a layer is or holds: ``[out, in / groups, k, k]``.
+
+    A transposed one with stride 1 is a plain one with its kernel turned around. With stride 2 the
+    kernel stays as it is, for `widen`.
+    """
+    if not isinstance(conv, nn.ConvTranspose2d):
+        return conv.weight
+    groups = conv.groups
+    inputs, outputs, *kernel = conv.weight.shape  # `outputs` of a group
+    weight = conv.weight.view(groups, inputs // groups, outputs, *kernel).transpose(1, 2)
+    weight = weight.reshape(groups * outputs, inputs // groups, *kernel)
+    return weight if conv.stride[1] == 2 else weight.flip(2, 3)
+
+
+def widen(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
     """A transposed convolution (1, 5) with stride 2: even and odd bands from plain ones."""
-    inputs, outputs, groups = conv.in_channels, conv.out_channels, conv.groups
-    taps = F.pad(conv.weight, (0, 1))[..., [4, 2, 0, 5, 3, 1]]  # even, odd; over bands i-1, i, i+1
-    taps = taps.view(groups, inputs // groups, outputs // groups, 2, 3)
-    weight = taps.permute(0, 2, 3, 1, 4).reshape(2 * outputs, inputs // groups, 1, 3)
-    y = F.conv2d(x, weight, conv.bias.repeat_interleave(2), padding=(0, 1), groups=groups)
+    taps = F.pad(weight, (0, 1))[..., [4, 2, 0, 5, 3, 1]]  # even, odd; over bands i-1, i, i+1
+    outputs, inputs = weight.shape[:2]
+    taps = taps.view(outputs, inputs, 2, 3).transpose(1, 2).reshape(2 * outputs, inputs, 1, 3)
+    y = F.conv2d(x, taps, bias.repeat_interleave(2), padding=(0, 1), groups=groups)
     B, _, T, bands = y.shape
     y = y.view(B, outputs, 2, T, bands).permute(0, 1, 3, 4, 2)
     return y.reshape(B, outputs, T, 2 * bands)[..., :-1]

@@ -7,6 +7,8 @@ and the dual path keeps its channels last, so that nothing is transposed for eit
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...network.fusion import Fusion
-from ...network.model import HALF, TRA, ConvBlock, DualPath, GroupedGRU, GTBlock, GTBlockState
+from ...network.model import TRA, ConvBlock, DualPath, GroupedGRU, GTBlock
+from .conv import plain, plain_weight
 from .gpu_gru import Walk, WalkedGRU
-from .layers import FastFusion
+from .layers import FastFusion, FastGTBlock, of_three_bands
 
 
 def use_gpu_layers(network: nn.Module) -> None:
@@ -33,48 +36,19 @@ def use_gpu_layers(network: nn.Module) -> None:
 
 
 def convolve_and_normalize(conv: Any, norm: Any, x: Tensor) -> Tensor:
-    """``norm(conv(x))``, in one convolution where the statistics are known.
-
-    A block's padding in time is left to its caller.
-    """
-    weight = plain_weight(conv)
-    bias = conv.bias
-    if not norm.training:
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        weight = weight * scale[:, None, None, None]
-        bias = norm.bias + (bias - norm.running_mean) * scale
-    if isinstance(conv, nn.ConvTranspose2d) and conv.stride[1] == 2:
-        h = widen(x, weight, bias, conv.groups)
-    else:
-        padding = (0, conv.padding[1])
-        h = F.conv2d(x, weight, bias, conv.stride, padding, conv.dilation, conv.groups)
-    return norm(h) if norm.training else h
+    """``norm(conv(x))``, in one convolution where the statistics are known."""
+    return normalize(norm, plain_weight(conv), conv.bias, partial(plain, conv, x))
 
 
-def plain_weight(conv: Any) -> Tensor:
-    """The weights of the plain convolution that a layer is or holds: ``[out, in / groups, k, k]``.
-
-    A transposed one with stride 1 is a plain one with its kernel turned around. With stride 2 the
-    kernel stays as it is, for `widen`.
-    """
-    if not isinstance(conv, nn.ConvTranspose2d):
-        return conv.weight
-    groups = conv.groups
-    inputs, outputs, *kernel = conv.weight.shape  # `outputs` of a group
-    weight = conv.weight.view(groups, inputs // groups, outputs, *kernel).transpose(1, 2)
-    weight = weight.reshape(groups * outputs, inputs // groups, *kernel)
-    return weight if conv.stride[1] == 2 else weight.flip(2, 3)
-
-
-def widen(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
-    """A transposed convolution (1, 5) with stride 2: even and odd bands from plain ones."""
-    taps = F.pad(weight, (0, 1))[..., [4, 2, 0, 5, 3, 1]]  # even, odd; over bands i-1, i, i+1
-    outputs, inputs = weight.shape[:2]
-    taps = taps.view(outputs, inputs, 2, 3).transpose(1, 2).reshape(2 * outputs, inputs, 1, 3)
-    y = F.conv2d(x, taps, bias.repeat_interleave(2), padding=(0, 1), groups=groups)
-    B, _, T, bands = y.shape
-    y = y.view(B, outputs, 2, T, bands).permute(0, 1, 3, 4, 2)
-    return y.reshape(B, outputs, T, 2 * bands)[..., :-1]
+def normalize(
+    norm: Any, weight: Tensor, bias: Tensor, convolution: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """A convolution, by its weights and bias, and its normalisation: folded in where it can be."""
+    if norm.training:
+        return norm(convolution(weight, bias))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    bias = norm.bias + (bias - norm.running_mean) * scale
+    return convolution(weight * scale[:, None, None, None], bias)
 
 
 class GpuConvBlock(ConvBlock):
@@ -84,32 +58,20 @@ class GpuConvBlock(ConvBlock):
         return self.act(convolve_and_normalize(self.conv, self.bn, x))
 
 
-class GpuGTBlock(GTBlock):
-    """`GTBlock` likewise; neighbour bands and 1x1 convolution are a convolution of three bands."""
+class GpuGTBlock(FastGTBlock):
+    """`GTBlock` likewise."""
 
-    def forward(self, x: Tensor, state: GTBlockState | None) -> tuple[Tensor, GTBlockState]:
-        if state is not None:
-            return super().forward(x, state)
-        seen, passed = x.chunk(2, dim=1)  # [B, 8, T, F] each
-        h = self.point_act(self._subbands(seen))
-        h = F.pad(h, (0, 0, self.past, 0))
-        history = h[:, :, -self.past :]
-        h = self.depth_act(convolve_and_normalize(self.depth_conv, self.depth_bn, h))
-        h = convolve_and_normalize(self.point_conv2, self.point_bn2, h)
-        h, hidden = self.tra(h, None)
-        shuffled = torch.stack([h, passed], dim=2).flatten(1, 2)
-        return shuffled, GTBlockState(history, hidden)
-
-    def _subbands(self, seen: Tensor) -> Tensor:
+    def subbands(self, seen: Tensor) -> Tensor:
         conv: Any = self.point_conv1
-        norm: Any = self.point_bn1
-        # [16, 24, 1, 1], input channel 3c + {lower, self, upper}
-        weight = plain_weight(conv).reshape(-1, HALF, 1, 3)
-        if norm.training:
-            return norm(F.conv2d(seen, weight, conv.bias, padding=(0, 1)))
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        bias = norm.bias + (conv.bias - norm.running_mean) * scale
-        return F.conv2d(seen, weight * scale[:, None, None, None], bias, padding=(0, 1))
+        weight = of_three_bands(conv)
+        h = normalize(self.point_bn1, weight, conv.bias, partial(F.conv2d, seen, padding=(0, 1)))
+        return self.point_act(h)
+
+    def depth(self, h: Tensor) -> Tensor:
+        return self.depth_act(convolve_and_normalize(self.depth_conv, self.depth_bn, h))
+
+    def point2(self, h: Tensor) -> Tensor:
+        return convolve_and_normalize(self.point_conv2, self.point_bn2, h)
 
 
 class GpuTRA(TRA):

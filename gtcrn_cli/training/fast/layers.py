@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from ...network.fusion import Fusion, align
 from ...network.model import HALF, ConvBlock, GTBlock, GTBlockState
-from .conv import convolve
+from .conv import convolve, plain_weight
 from .gru import BlockGRU
 from .norm import normalize_and_activate
 
@@ -69,18 +69,33 @@ class FastGTBlock(GTBlock):
         if state is not None:
             return super().forward(x, state)
         seen, passed = x.chunk(2, dim=1)  # [B, 8, T, F] each
-        point1 = self.point_conv1.weight.flatten(1)
-        if isinstance(self.point_conv1, nn.ConvTranspose2d):
-            point1 = point1.T  # [16, 24], input channel 3c + {lower, self, upper}
-        h = F.conv2d(seen, point1.reshape(-1, HALF, 1, 3), self.point_conv1.bias, padding=(0, 1))
-        h = normalize_and_activate(self.point_bn1, self.point_act, h)
+        h = self.subbands(seen)
         h = F.pad(h, (0, 0, self.past, 0))
         history = h[:, :, -self.past :]
-        h = normalize_and_activate(self.depth_bn, self.depth_act, convolve(self.depth_conv, h))
-        h = self.point_bn2(convolve(self.point_conv2, h))
+        h = self.depth(h)
+        h = self.point2(h)
         h, hidden = self.tra(h, None)
         shuffled = torch.stack([h, passed], dim=2).flatten(1, 2)
         return shuffled, GTBlockState(history, hidden)
+
+    def subbands(self, seen: Tensor) -> Tensor:
+        """The first one, over a band and its neighbours: ``[B, 8, T, F] -> [B, 16, T, F]``."""
+        weight, bias = of_three_bands(self.point_conv1), self.point_conv1.bias
+        h = F.conv2d(seen, weight, bias, padding=(0, 1))
+        return normalize_and_activate(self.point_bn1, self.point_act, h)
+
+    def depth(self, h: Tensor) -> Tensor:
+        """The one over time, ``[B, 16, past + T, F] -> [B, 16, T, F]``."""
+        return normalize_and_activate(self.depth_bn, self.depth_act, convolve(self.depth_conv, h))
+
+    def point2(self, h: Tensor) -> Tensor:
+        """The last one, ``[B, 16, T, F] -> [B, 8, T, F]``."""
+        return self.point_bn2(convolve(self.point_conv2, h))
+
+
+def of_three_bands(conv: Any) -> Tensor:
+    """The weights of a 1x1 convolution of each band beside its neighbours, over the bands alone."""
+    return plain_weight(conv).reshape(-1, HALF, 1, 3)  # input channel 3c + {lower, self, upper}
 
 
 class FastFusion(Fusion):
