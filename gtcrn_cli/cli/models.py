@@ -28,10 +28,10 @@ def list_models() -> None:
     for name, path in available_models().items():
         mark = "*" if name == DEFAULT_MODEL else " "
         try:
-            said = one_line(str(read_card(path).get("description", "")))
+            said = str(read_card(path).get("description", ""))
         except UserError as error:
             said = f"(damaged: {error})"
-        typer.echo(f"{mark} {name:<16} {said}")
+        typer.echo(one_line(f"{mark} {name:<16} {said}"))
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +46,17 @@ def read_samples(path: Path) -> tuple[NDArray[np.float32], int]:
     """
     source = open_source(str(path))
     empty: Samples = np.zeros((0, source.channels), np.float32)
-    return np.concatenate([empty, *_what_is_there(source.blocks(BLOCK))]), source.sample_rate
+    blocks = _what_is_there(source.blocks(BLOCK), log.warning)
+    return np.concatenate([empty, *blocks]), source.sample_rate
 
 
-def read_mono(path: Path) -> Mono:
+def read_mono(path: Path, say: Callable[[str], object] = log.warning) -> Mono:
     """A whole file, or what is there of it, at 16 kHz, its channels averaged: see `mono_blocks`."""
-    return np.concatenate([np.zeros(0, np.float32), *mono_blocks(path)])
+    return np.concatenate([np.zeros(0, np.float32), *mono_blocks(path, say)])
 
 
-def mono_blocks(path: Path) -> Iterator[Mono]:
-    """The same in blocks. What is no number, or infinite, is silence.
+def mono_blocks(path: Path, say: Callable[[str], object] = log.warning) -> Iterator[Mono]:
+    """The same in blocks. What is no number, or infinite, is silence; `say` hears what breaks off.
 
     Raises
     ------
@@ -65,12 +66,12 @@ def mono_blocks(path: Path) -> Iterator[Mono]:
     source = open_source(str(path))
     blocks = (
         block if np.isfinite(block).all() else np.nan_to_num(block, posinf=0, neginf=0)
-        for block in _what_is_there(source.blocks(BLOCK))
+        for block in _what_is_there(source.blocks(BLOCK), say)
     )
     return to_mono_blocks(blocks, source.sample_rate)
 
 
-def _what_is_there(blocks: Iterator[Samples]) -> Iterator[Samples]:
+def _what_is_there(blocks: Iterator[Samples], say: Callable[[str], object]) -> Iterator[Samples]:
     begun = False
     try:
         for block in blocks:
@@ -79,7 +80,7 @@ def _what_is_there(blocks: Iterator[Samples]) -> Iterator[Samples]:
     except ReadError as error:
         if not begun:
             raise
-        log.warning("%s; what is there is taken for all of it", error)
+        say(f"{error}; what is there is taken for all of it")
 
 
 def to_mono(samples: NDArray[np.float32], sample_rate: int) -> Mono:

@@ -96,6 +96,8 @@ def list_clips(path: Path, kind: str) -> list[Clip]:
         raise UserError(f"no {kind} found: nothing in {path} can be read as audio and holds sound")
     if len(found) < FEWEST[kind]:
         return list(_split_few(path, kind, grouped, found))
+    what = _counted(len(grouped), kind)
+    log.info("%s in %s is of %s: %d held out to validate", kind, path, what, len(held_out))
     return [
         Clip(file, 0, -1, _source(file, path), group, group in held_out)
         for group, members in grouped.items()
@@ -137,6 +139,11 @@ def _groups(files: Sequence[Path], root: Path, kind: str) -> Iterator[str]:
 def _first_folder(file: Path, root: Path) -> str:
     first, *rest = file.relative_to(root).parts
     return first if rest else ""
+
+
+def _counted(count: int, kind: str) -> str:
+    what = "speaker" if kind == "speech" else "recording"
+    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 def _source(file: Path, root: Path) -> str:
@@ -185,9 +192,8 @@ def _split_few(
     if len(grouped) == 1 and len(next(iter(grouped.values()))) == 1:
         log.warning("all %s is in one file, %s: its end is held out to validate", kind, path)
     else:
-        what = "speakers" if kind == "speech" else "recordings"
-        advice = "a part of each is held out to validate"
-        log.warning("%s in %s is of %d %s: %s", kind, path, len(with_sound), what, advice)
+        what, part = _counted(len(with_sound), kind), "a part of each is held out to validate"
+        log.warning("%s in %s is of %s only: %s", kind, path, what, part)
     for group, members in grouped.items():
         found, held_out = _spare(members, _has_sound)
         by_file = len(found) * VALID_SHARE >= 1

@@ -201,8 +201,8 @@ def load_corpus(
     if not cached.exists():
         _decode_all(clips, cached, log)
     table = np.load(cached)
-    for line in json.loads(str(table["left_out"])):
-        log(f"left out: {line}")
+    for line in json.loads(str(table["notes"])):
+        log(line)
     samples = np.load(cached.with_suffix(".npy"), mmap_mode="r")
     with suppress(OSError):  # of somebody else's cache
         for path in (cached, cached.with_suffix(".npy")):
@@ -264,12 +264,13 @@ def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None])
     of_file: dict[Path, list[int]] = {}
     for number, clip in enumerate(clips):
         of_file.setdefault(clip.path, []).append(number)
-    pieces, position, left_out = [], 0, []
+    pieces, position = [], 0
+    notes: list[str] = []  # said at every start
     for file in files:
         try:
-            audio = read_mono(file)
+            audio = read_mono(file, notes.append)
         except UserError as error:
-            left_out.append(str(error))
+            notes.append(f"left out: {error}")
             continue
         before = position
         for number in of_file[file]:
@@ -286,10 +287,10 @@ def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None])
             starts[number], lengths[number] = position, len(piece)
             position += len(piece)
         if position == before:
-            left_out.append(f"{file} holds no sound where it is to be taken from")
+            notes.append(f"left out: {file} holds no sound where it is to be taken from")
     if position == 0:
-        for line in left_out:
-            log(f"left out: {line}")
+        for line in notes:
+            log(line)
         raise UserError(
             f"none of the {len(files)} files beside {files[0]} can be read as audio and holds sound"
         )
@@ -299,8 +300,8 @@ def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None])
         with replacing(target.with_suffix(".npy")) as path, path.open("wb") as array:
             np.save(array, np.concatenate(pieces))
         with replacing(target) as path, path.open("wb") as index:
-            said = json.dumps(left_out)
-            np.savez(index, starts=starts, lengths=lengths, gains=gains, left_out=said)
+            said = json.dumps(notes)
+            np.savez(index, starts=starts, lengths=lengths, gains=gains, notes=said)
     except OSError as error:
         raise UserError(f"cannot keep decoded audio in {target.parent}: {error}") from None
 

@@ -84,8 +84,8 @@ def written(path: Path, seconds: float = 0.1, level: float = 0.1) -> Path:
 
 def test_of_few_recordings_a_tenth_is_held_out_and_the_rest_is_trained_on(tmp_path: Path):
     """Whatever lies beside them: what is silent or unreadable counts for nothing."""
-    for number in range(4):
-        (tmp_path / f"._{number}.wav").write_bytes(b"This is no sound.")
+    (tmp_path / "._fan.wav").write_bytes(b"This is no sound.")
+    for number in range(8):
         written(tmp_path / f"silent-{number}.wav", level=0)
     for name in ("fan", "rain"):
         written(tmp_path / f"{name}.wav", 1)

@@ -147,6 +147,15 @@ def test_what_is_left_out_is_said_every_time_and_tried_again(tmp_path: Path):
     assert len(load_corpus([good, bad], tmp_path / "cache", said.append)) == 2
 
 
+def test_a_recording_that_breaks_off_is_said_to_every_time(tmp_path: Path):
+    clip = clip_of(tmp_path / "a.wav", np.full(RATE, 0.1))
+    clip.path.write_bytes(clip.path.read_bytes()[:-100])
+    for _ in range(2):
+        said: list[str] = []
+        assert len(load_corpus([clip], tmp_path / "cache", said.append)) == 1
+        assert any("a.wav" in line and "is taken for all of it" in line for line in said)
+
+
 def test_a_file_that_may_be_read_now_is_decoded_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
