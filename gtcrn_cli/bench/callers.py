@@ -36,6 +36,11 @@ class Callers:
     speed: float
     push: HopTimes
 
+    @property
+    def round_ms(self) -> float:
+        """How long a block of every caller takes, one after another: the last one waits for it."""
+        return self.count * BLOCK_MS / self.speed
+
 
 def measure(model: str, count: int, seconds: float, sample_rate: int) -> Callers:
     """Push blocks of 10 ms for `count` callers in turn, on this thread.
@@ -67,12 +72,13 @@ def measure(model: str, count: int, seconds: float, sample_rate: int) -> Callers
 def to_table(measured: list[Callers]) -> str:
     """The figures as a Markdown table."""
     head = [f"callers, blocks of {BLOCK_MS} ms", "Hz", "x real time, together"]
-    head += ["a push: p50 µs", "p99", "max"]
+    head += ["a round of all: ms", "a push: p50 µs", "p99", "max"]
     rows = [
         [
             str(one.count),
             f"{one.sample_rate:,}",
             f"{one.speed:.0f}",
+            f"{one.round_ms:.1f}",
             *(f"{us:.0f}" for us in (one.push.p50, one.push.p99, one.push.max)),
         ]
         for one in measured

@@ -24,4 +24,4 @@ def test_it_measures_every_rate():
 
 def test_the_table():
     text = to_table([Callers(16_000, 100, 321.4, HopTimes(12.3, 45.6, 78.9, 13.0))])
-    assert text.splitlines()[-1] == "| 100 | 16,000 | 321 | 12 | 46 | 79 |"
+    assert text.splitlines()[-1] == "| 100 | 16,000 | 321 | 3.1 | 12 | 46 | 79 |"
