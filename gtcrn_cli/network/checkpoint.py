@@ -150,11 +150,12 @@ class Checkpoint:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != _FORMAT:
                     raise UserError(f"{path} is not a gtcrn model: see 'gtcrn models add --help'")
-                checkpoint = cls(
-                    {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
-                    GTCRNConfig.from_dict(_object(metadata["config"])),
-                    _object(metadata["card"]),
-                )
+                try:
+                    config = GTCRNConfig.from_dict(_object(metadata["config"]))
+                except UserError as error:
+                    raise UserError(f"{path}: {error}") from None
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                checkpoint = cls(weights, config, _object(metadata["card"]))
         except FileNotFoundError:
             raise UserError(f"no such model file: {path}") from None
         except _NO_MODEL as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -94,11 +95,15 @@ def _read_checkpoint(path: Path) -> Any:
     except ImportError:
         raise MissingExtraError("reading the checkpoint of a training", "torch") from None
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:  # there is more in it: schedulers, numbers of NumPy, ...
-            module = _without_effect(path.stat().st_size)
-            return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about its own past
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:  # there is more in it: schedulers, numbers of NumPy, ...
+                module = _without_effect(path.stat().st_size)
+                return torch.load(
+                    path, map_location="cpu", weights_only=False, pickle_module=module
+                )
     except Exception:  # a damaged file fails to unpickle in every way there is
         raise UserError(f"{path} is neither a gtcrn model nor a checkpoint of torch") from None
 

@@ -80,7 +80,7 @@ def list_clips(path: Path, kind: str) -> list[Clip]:
     UserError
         There is no such folder, or no audio in it, or none that holds sound; or the index is none.
     """
-    if path.is_file() and path.suffix == ".tsv":
+    if _is_index(path):
         return _clips_of_index(path)
     refuse_url(path)
     if not path.exists():
@@ -110,10 +110,14 @@ def list_all_clips(paths: Sequence[Path], kind: str) -> list[Clip]:
     clips = []
     for path in paths:
         found = list_clips(path, kind)
-        if len(paths) > 1 and path.suffix != ".tsv":
+        if len(paths) > 1 and not _is_index(path):
             found = [replace(clip, group=f"{path.as_posix()}/{clip.group}") for clip in found]
         clips += found
     return clips
+
+
+def _is_index(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".tsv"
 
 
 def rehearsal(kind: str) -> Path:

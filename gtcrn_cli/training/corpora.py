@@ -15,6 +15,7 @@ from functools import cached_property
 from os import R_OK, access
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,12 +199,15 @@ def load_corpus(
         state = stat and (stat.st_size, stat.st_mtime_ns, access(clip.path, R_OK))
         digest.update(repr((str(clip.path.resolve()), state, clip.start, clip.length)).encode())
     cached = folder / f"{digest.hexdigest()[:16]}.npz"
-    if not cached.exists():
+    found = _kept(cached)
+    if found is None:
         _decode_all(clips, cached, log)
-    table = np.load(cached)
+        found = _kept(cached)
+    if found is None:
+        raise UserError(f"decoded audio in {folder} does not stay as it was written")
+    table, samples = found
     for line in json.loads(str(table["notes"])):
         log(line)
-    samples = np.load(cached.with_suffix(".npy"), mmap_mode="r")
     with suppress(OSError):  # of somebody else's cache
         for path in (cached, cached.with_suffix(".npy")):
             path.touch()  # it is in use: see `_remove_unused`
@@ -242,6 +246,18 @@ def load_joined(
             "read as audio and holds sound"
         )
     return corpus if is_own.all() or not is_own.any() else corpus.favour(is_own, share)
+
+
+def _kept(cached: Path) -> tuple[dict[str, Any], NDArray[np.int16]] | None:
+    """The table and the samples that were decoded before, if they are there and whole."""
+    try:
+        with np.load(cached) as file:
+            table = dict(file)
+        samples = np.load(cached.with_suffix(".npy"), mmap_mode="r")
+        whole = int((table["starts"] + table["lengths"]).max()) == len(samples)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    return (table, samples) if whole else None
 
 
 def _remove_unused(folder: Path, log: Callable[[str], None]) -> None:

@@ -298,6 +298,7 @@ def test_a_header_that_describes_nothing_is_refused(
     with pytest.raises(UserError) as refused:
         import_model(path)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+    assert str(refused.value).startswith(str(path))
     if field == "card":
         with pytest.raises(UserError, match="not a readable model"):
             read_card(path)

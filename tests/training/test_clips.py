@@ -152,8 +152,8 @@ COLUMNS = "file\tstart\tsamples\tsource\tspeaker\tsplit\n"
 
 def test_an_index_is_read_as_it_was_meant(tmp_path: Path):
     rows = '"Yes" she said.wav\t0\t10\tmine\tann\ttrain\nb.wav\t5\t-1\tmine\tann\tvalid\n'
-    (tmp_path / "index.tsv").write_text("\ufeff" + COLUMNS + rows, encoding="utf-8")
-    assert list_clips(tmp_path / "index.tsv", "speech") == [
+    (tmp_path / "index.TSV").write_text("\ufeff" + COLUMNS + rows, encoding="utf-8")
+    assert list_clips(tmp_path / "index.TSV", "speech") == [
         Clip(tmp_path / '"Yes" she said.wav', 0, 10, "mine", "mine/ann", valid=False),
         Clip(tmp_path / "b.wav", 5, -1, "mine", "mine/ann", valid=True),
     ]

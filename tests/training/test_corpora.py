@@ -190,6 +190,21 @@ def test_faint_clips_are_kept_as_exactly_as_loud_ones(peak: float, tmp_path: Pat
     assert 10 * np.log10(np.mean(samples**2) / noise) > 70
 
 
+@pytest.mark.parametrize("ending", [".npz", ".npy"])
+@pytest.mark.parametrize("left", [None, 0, 200])
+def test_what_was_kept_and_is_damaged_is_decoded_again(
+    ending: str, left: int | None, tmp_path: Path
+):
+    clip = clip_of(tmp_path / "a.wav", np.full(RATE, 0.1))
+    load_corpus([clip], tmp_path / "cache", str)
+    (kept,) = (tmp_path / "cache").glob(f"*{ending}")
+    content = kept.read_bytes()
+    kept.unlink()
+    if left is not None:
+        kept.write_bytes(content[:left])
+    assert load_corpus([clip], tmp_path / "cache", str).clip(0)[-1] == pytest.approx(0.1, abs=1e-4)
+
+
 def test_another_process_maps_the_samples(tmp_path: Path):
     corpus = load_corpus(
         [clip_of(tmp_path / "a.wav", np.full(10 * RATE, 0.1))], tmp_path / "cache", str
