@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -145,6 +146,9 @@ def train(
             sampler=range(state.step, plan.steps),
             num_workers=workers,
             prefetch_factor=8 if workers else None,
+            # Batches come through a pipe. Tensors would come in shared memory, of which containers
+            # have little, and torch waits for ever where it is full.
+            collate_fn=pickle.dumps,
             worker_init_fn=leave_signals_to_the_parent,
         )
         validation = validation_set(valid, VALIDATION_SEED, validation_examples)
@@ -167,7 +171,8 @@ def train(
         sums: dict[str, Any] = {}
         summed, summed_s, stopping = 0, 0.0, False
         with stop_signals() as stopped:
-            for step, batch in zip(range(state.step, plan.steps), batches, strict=True):
+            for step, pickled in zip(range(state.step, plan.steps), batches, strict=True):
+                batch = pickle.loads(pickled)
                 noisy, clean = render(batch) if render else batch
                 freeze_statistics(state, step)
                 for group in state.optimizer.param_groups:

@@ -279,16 +279,10 @@ def scarce_memory(
 ) -> Iterator[None]:
     """Say what helps when memory runs out; on a CPU torch has no error of its own for that."""
     signs = ("can't allocate memory", "not enough memory", "by signal: Killed")
-    shared_signs = ("by signal: Bus error", "shared memory", "unable to write to file </torch_")
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         said = f"{error} {error.__cause__}"  # torch says of a loader's process there how it ended
-        if any(sign in said for sign in shared_signs):
-            raise UserError(
-                "shared memory does not suffice to hand examples over: give the container more "
-                "(docker run --shm-size), or --workers 0"
-            ) from None
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
             sign in said for sign in signs
         ):

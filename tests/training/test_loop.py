@@ -148,8 +148,12 @@ def test_an_anchor_holds(tmp_path: Path, halves: tuple[Corpora, Corpora]):
 def test_a_full_disk_is_said(
     tmp_path: Path, halves: tuple[Corpora, Corpora], monkeypatch: pytest.MonkeyPatch
 ):
-    def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    save = torch.save
+
+    def no_space(state: object, file: object, **options: object) -> None:
+        if hasattr(file, "name"):
+            raise OSError(28, "No space left on device")
+        save(state, file, **options)
 
     monkeypatch.setattr(torch, "save", no_space)
     with pytest.raises(UserError, match=r"cannot save the run .* No space left"):
