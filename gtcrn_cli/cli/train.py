@@ -409,8 +409,10 @@ def require_run(run: Path, device: str) -> None:
         raise UserError(f"the folder {place} cannot be written to")
     import torch
 
+    from ..training.loop import own_device
+
     try:  # what trains: there are devices that hold nothing, and some that know no gradients
-        x = torch.ones(1, device=torch.device(device), requires_grad=True)
+        x = torch.ones(1, device=own_device(device), requires_grad=True)
         torch.autograd.grad(x.square(), x)[0].item()
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].split(". ")[0]

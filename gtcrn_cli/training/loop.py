@@ -119,7 +119,8 @@ def train(
         use_fast_layers(network, device)
         weights = start_from.digest if start_from else None
         circumstances = Circumstances(network.config.name, weights, ranks, on_gpu)
-        state = Run.begin(run, plan, network, corpora.fingerprints, circumstances)
+        made_of = {**corpora.fingerprints, "recipe": repr(recipe)}
+        state = Run.begin(run, plan, network, made_of, circumstances)
         trained = [p for p in network.parameters() if p.requires_grad]
         origin = [p.detach().clone() for p in trained]
         if state.step and start_from:  # a run that goes on is drawn to where it began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from ..network.model import GTCRN
 from ..paths import replacing
 from .log import log_columns
 from .plan import Plan
+
+log = logging.getLogger(__name__)
 
 # What of a `Plan` a command decides, and no option.
 BY_COMMAND = ("segments", "average", "freeze", "weight_decay", "clip")
@@ -66,7 +69,7 @@ class Run:
     ema
         The exponential moving average of the network's weights and statistics, by name.
     corpora
-        Fingerprints of what it is trained on.
+        Fingerprints of what it is trained on, and of the recipe.
     step
         Steps that were taken.
     hours
@@ -216,6 +219,12 @@ class Run:
 
     def _compare_corpora(self, kept: dict[str, str]) -> None:
         """Refuse to go on with other recordings; earlier versions kept fewer fingerprints."""
+        if kept.get("recipe", self.corpora["recipe"]) != self.corpora["recipe"]:
+            log.warning(
+                "the run in %s goes on by another recipe than it was started with: examples are "
+                "mixed as this version does",
+                self.folder,
+            )
         anew = f"begin another run with --start-from (finetune: --model) {self.model}"
         differing = [k for k in DATA_OPTIONS if k in kept and kept[k] != self.corpora[k]]
         if not differing:

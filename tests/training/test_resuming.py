@@ -69,7 +69,9 @@ def kept_run(
 ) -> None:
     """A run that was begun, and not a step taken."""
     config = GTCRNConfig()
-    fingerprints = dict.fromkeys(("recordings", "speech", "noise", "rooms", "microphones"), "x")
+    fingerprints = dict.fromkeys(
+        ("recordings", "speech", "noise", "rooms", "microphones", "recipe"), "x"
+    )
     now = Circumstances(**{"network": config.name, **circumstances})
     Run.begin(folder, plan, GTCRN(config), {**fingerprints, **(corpora or {})}, now).save()
 
@@ -108,7 +110,7 @@ def test_a_run_in_other_circumstances_is_refused(
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path, halves: Halves):
     kept = stopped(tmp_path, halves, PLAN, 2)
-    del kept["circumstances"], kept["corpora"]["recordings"]
+    del kept["circumstances"], kept["corpora"]["recordings"], kept["corpora"]["recipe"]
     torch.save(kept, tmp_path / "last.pt")
     assert run_training(tmp_path, halves).digest == run_training(tmp_path / "2", halves).digest
 
@@ -120,6 +122,15 @@ def test_loading_says_with_what_it_began(tmp_path: Path, halves: Halves):
     assert Circumstances(**kept) == Circumstances("add", model.digest, 1, on_gpu=False)
     with pytest.raises(UserError, match="began with another model"):
         run_training(tmp_path, halves, start_from=untrained(GTCRNConfig(), seed=2))
+
+
+def test_another_recipe_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Of an earlier version: nobody could give that one again."""
+    kept_run(tmp_path)
+    kept_run(tmp_path)
+    assert not caplog.records
+    kept_run(tmp_path, corpora={"recipe": "y"})
+    assert "goes on by another recipe than it was started with" in caplog.text
 
 
 # Refusals name what can be given
