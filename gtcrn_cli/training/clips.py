@@ -29,6 +29,7 @@ FEWEST = {"speech": 4, "noise": 10}
 MOST_LISTENED_TO = 50  # of groups, to know whether they hold sound; where there are more, a fifth
 FAINTEST = 0.5 / 32767  # the peak of what 16 bits can tell from silence
 GLANCE = 4096  # samples read at once until one is not silent
+SHORTEST = 1600  # samples at 16 kHz that are split
 COLUMNS = ("file", "start", "samples", "source", "split")  # of an index; and one of the next
 GROUPS = ("speaker", "recording")
 
@@ -206,13 +207,16 @@ def _split_few(
             if by_file or file not in found:  # one without sound is named when it is decoded
                 yield Clip(file, 0, -1, source, group, by_file and file in held_out)
                 continue
-            cut = _cut(file)
-            yield Clip(file, 0, cut, source, group, valid=False)
-            yield Clip(file, cut, -1, source, group, valid=True)
+            end, begin = _cut(file)
+            yield Clip(file, 0, end, source, group, valid=False)
+            yield Clip(file, begin, -1, source, group, valid=True)
 
 
-def _cut(file: Path) -> int:
-    """Where the last tenth of a file begins, in samples at 16 kHz; there is sound on both sides."""
+def _cut(file: Path) -> tuple[int, int]:
+    """Where a file ends to train on, and begins to validate with, in samples at 16 kHz.
+
+    Its last tenth; there is sound in both. A single click cannot be parted, and is in both.
+    """
     first = last = position = 0
     for block in mono_blocks(file):
         loud = _loud(block)
@@ -220,7 +224,10 @@ def _cut(file: Path) -> int:
             first = first if last else position + int(loud[0])
             last = position + int(loud[-1]) + 1
         position += len(block)
-    return first + int((last - first) * (1 - VALID_SHARE))
+    if last - first < SHORTEST:
+        return -1, 0
+    cut = first + int((last - first) * (1 - VALID_SHARE))
+    return cut, cut
 
 
 def _clips_of_index(path: Path) -> list[Clip]:

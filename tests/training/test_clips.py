@@ -111,10 +111,20 @@ def test_a_recording_beside_what_macos_leaves_is_trained_on(tmp_path: Path):
 def test_both_parts_of_a_recording_hold_sound(tmp_path: Path):
     """One may begin with a minute of silence, or end with it."""
     sound = np.zeros(10_000)
-    sound[6_000:7_000] = 0.1
+    sound[6_000:8_000] = 0.1
     soundfile.write(tmp_path / "a.wav", sound, RATE)
     train, valid = list_clips(tmp_path / "a.wav", "noise")
-    assert train.length == valid.start == 6_900
+    assert train.length == valid.start == 7_800
+
+
+def test_a_single_click_is_lost_to_neither_part(tmp_path: Path):
+    click = np.zeros(10_000)
+    click[6_000] = 0.5
+    soundfile.write(tmp_path / "a.wav", click, RATE)
+    clips = list_clips(tmp_path / "a.wav", "noise")
+    for side in (False, True):
+        corpus = load_corpus(half(clips, side), tmp_path / "cache", str)
+        assert corpus.clip(0)[6_000] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_one_of_ten_recordings_is_held_out_whole(tmp_path: Path):
