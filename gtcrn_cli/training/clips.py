@@ -177,7 +177,7 @@ def _has_sound(file: Path) -> bool:
     try:
         blocks = open_source(str(file)).blocks(GLANCE)
         return any(len(_loud(block.mean(axis=1))) for block in blocks)
-    except UserError:
+    except (UserError, OSError):
         return False
 
 
@@ -260,7 +260,7 @@ def _clips_of_index(path: Path) -> list[Clip]:
 def _clip_of_row(row: dict[Any, Any], where: str, index: Path) -> Clip:
     if None in row or None in row.values():
         raise UserError(f"{where}: it has not as many columns as the first line")
-    if not row["file"]:
+    if not row["file"] or "\0" in row["file"]:
         raise UserError(f"{where}: it names no file")
     if row["split"] not in ("train", "valid"):
         raise UserError(f"{where}: its split is {row['split']!r}: give train or valid")

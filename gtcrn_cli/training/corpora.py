@@ -194,10 +194,7 @@ def load_corpus(
     _remove_unused(folder, log)
     digest = hashlib.sha256(repr((LAYOUT, ffmpeg.is_installed())).encode())
     for clip in clips:
-        there = clip.path.exists()
-        stat = clip.path.stat() if there else None
-        state = stat and (stat.st_size, stat.st_mtime_ns, access(clip.path, R_OK))
-        digest.update(repr((str(clip.path.resolve()), state, clip.start, clip.length)).encode())
+        digest.update(repr((*_state(clip.path), clip.start, clip.length)).encode())
     cached = folder / f"{digest.hexdigest()[:16]}.npz"
     found = _kept(cached)
     if found is None:
@@ -248,6 +245,15 @@ def load_joined(
     return corpus if is_own.all() or not is_own.any() else corpus.favour(is_own, share)
 
 
+def _state(path: Path) -> tuple[object, ...]:
+    """What changes when a file does, or when it can be read all at once."""
+    try:
+        stat = path.stat()
+        return str(path.resolve()), stat.st_size, stat.st_mtime_ns, access(path, R_OK)
+    except OSError:  # decoding says what is wrong
+        return (str(path),)
+
+
 def _kept(cached: Path) -> tuple[dict[str, Any], NDArray[np.int16]] | None:
     """The table and the samples that were decoded before, if they are there and whole."""
     try:
@@ -285,7 +291,7 @@ def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None])
     for file in files:
         try:
             audio = read_mono(file, notes.append)
-        except UserError as error:
+        except (UserError, OSError) as error:
             notes.append(f"left out: {error}")
             continue
         before = position
@@ -343,7 +349,7 @@ def load_responses(folder: Path | None) -> list[Mono]:
     for file in files:
         try:
             response = read_mono(file)
-        except UserError as error:
+        except (UserError, OSError) as error:
             log.warning("left out: %s", error)
             continue
         if not response.any():

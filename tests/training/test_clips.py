@@ -169,6 +169,12 @@ def test_an_index_is_read_as_it_was_meant(tmp_path: Path):
     ]
 
 
+def test_an_index_with_what_no_name_holds_is_refused(tmp_path: Path):
+    (tmp_path / "index.tsv").write_text(COLUMNS + "a\0.wav\t0\t10\tmine\tann\ttrain\n")
+    with pytest.raises(UserError, match=r"index\.tsv"):
+        list_clips(tmp_path / "index.tsv", "speech")
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -82,9 +82,10 @@ def test_unreadable_files_are_left_out_and_named(tmp_path: Path):
     said: list[str] = []
     corpus = load_corpus(list_clips(tmp_path, "noise"), tmp_path / "cache", said.append)
     assert len(corpus) == 2 and any("bad.wav" in line for line in said)
-    bad = Clip(tmp_path / "bad.wav", 0, -1, "", "bad", valid=False)
-    with pytest.raises(UserError, match="can be read as audio"):
-        load_corpus([bad], tmp_path / "cache2", said.append)
+    for name in ("bad.wav", "missing.wav", f"{400 * 'long'}.wav"):
+        bad = Clip(tmp_path / name, 0, -1, "", "bad", valid=False)
+        with pytest.raises(UserError, match="can be read as audio"):
+            load_corpus([bad], tmp_path / "cache2", said.append)
 
 
 def test_own_clips_are_drawn_as_often_as_asked(tmp_path: Path):
