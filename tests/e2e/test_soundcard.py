@@ -34,6 +34,7 @@ from gtcrn_cli.signals import lag
 
 LENGTH_S = 30
 LATENCY_MS = 600
+SETTLING_S = 55.0
 NEAR = RATE // 100
 
 
@@ -85,7 +86,7 @@ def test_what_is_played_is_what_denoise_makes(
             process.wait_until_running()
             stall(server, process)
             # The delay has settled: until then a busy machine may have it squeezed or stretched.
-            before = process.wait_for(settled)
+            before = process.wait_for(settled, SETTLING_S)
             server.run("paplay", "-d", MICROPHONE, "--latency-msec=500", str(path))
             time.sleep(0.5)
             status = process.end()
