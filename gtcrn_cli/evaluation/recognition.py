@@ -140,7 +140,9 @@ class Whisper:
             beam_size=BEAM,
             temperature=0.0,
             condition_on_previous_text=False,
-            without_timestamps=True,
+            # Without them Whisper may end at a pause, and what follows is lost: it goes on from
+            # the last time that it tells.
+            without_timestamps=False,
             max_new_tokens=MOST_TOKENS,
         )
         return Heard(" ".join(segment.text.strip() for segment in segments), info.language)

@@ -164,6 +164,22 @@ def test_long_recordings_are_heard_in_pieces_cut_in_a_pause():
     assert [language for _, language in fake.asked[:4]] == [None, "en", "en", "en"]
 
 
+def test_a_recogniser_goes_on_after_a_pause(whisper: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whisper may end there. It goes on from the last time that it told: it has to tell times."""
+    from faster_whisper import WhisperModel
+
+    asked: dict[str, object] = {}
+    transcribe = WhisperModel.transcribe
+
+    def noted(self: WhisperModel, samples: np.ndarray, **options: object) -> object:
+        asked.update(options)
+        return transcribe(self, samples, **options)
+
+    monkeypatch.setattr(WhisperModel, "transcribe", noted)
+    Whisper(ASR(whisper, "en")).transcribe(np.zeros(RATE, np.float32), None)
+    assert asked["without_timestamps"] is False
+
+
 def test_a_text_beside_the_clean_file_is_what_counts(pair: Path):
     trials = scoring.find_trials(pair / "noisy", pair / "clean", pair / "clean")
     assert [trial.name for trial in trials] == ["one", "two"]
