@@ -179,6 +179,7 @@ def test_the_version_of_a_module_that_another_package_brings(
     assert benchmark.version("torch", "torch") == "unknown"
 
 
+@pytest.mark.slow
 def test_files_are_enhanced_on_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for, as not every system can keep a process on one core."""
     commands: list[str] = []

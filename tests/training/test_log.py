@@ -13,6 +13,8 @@ from gtcrn_cli.errors import UserError
 from gtcrn_cli.training import loop
 from gtcrn_cli.training.log import Log
 
+pytestmark = pytest.mark.slow  # most of them train
+
 
 def logged(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:

@@ -24,6 +24,8 @@ from gtcrn_cli.training.fast.layers import FastGTBlock, use_fast_layers
 from gtcrn_cli.training.loop import own_device
 from gtcrn_cli.training.run import scarce_memory
 
+pytestmark = pytest.mark.slow  # most of them train
+
 
 def test_processes_end_with_one_network(
     tmp_path: Path, halves: Halves, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,8 @@ from gtcrn_cli.training.clips import rehearsal
 from gtcrn_cli.training.plan import GOING_ON, Plan
 from gtcrn_cli.training.run import Circumstances
 
+pytestmark = pytest.mark.slow  # most of them train
+
 # What a run is
 
 
