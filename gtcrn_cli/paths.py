@@ -6,6 +6,7 @@ import filecmp
 import os
 import re
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from .errors import UserError
 
 # What `partial_path` gives; `target` is the target's name, cut where it is very long.
 PARTIAL = re.compile(r"\.(?P<target>.+)\.[0-9a-f]{12}\.part", re.DOTALL)
+
+UNUSED_S = 90 * 24 * 3600.0  # then what is cached is of a version or a use of the past
 
 _AROUND_BYTES = 19  # what a partial name has besides the target's: two dots, 12 digits, ".part"
 _LONGEST_NAME_BYTES = 255  # of most file systems, where this one does not say
@@ -33,6 +36,27 @@ def user_folder(kind: Callable[[str], Path], variable: str) -> Path:
         return kind("gtcrn")
     except RuntimeError:
         raise UserError(f"this user has no home folder: set HOME or {variable}") from None
+
+
+def remove_unused(folder: Path, ours: re.Pattern[str]) -> int:
+    """Remove from a cache what nobody has used for `UNUSED_S`; returns how many files that were.
+
+    Files with names like `ours` go, and what killed processes left of some, and no others. Who is
+    just loading one has it open already, or makes it again.
+    """
+    removed = 0
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            partial = PARTIAL.fullmatch(path.name)
+            if not ours.fullmatch(partial["target"] if partial else path.name):
+                continue
+            with suppress(OSError):  # another process was faster, or has it in use (Windows)
+                status = path.lstat()
+                used_s = max(status.st_mtime, status.st_atime)
+                if stat.S_ISREG(status.st_mode) and time.time() - used_s > UNUSED_S:
+                    path.unlink()
+                    removed += 1
+    return removed
 
 
 def home() -> Path:

@@ -291,9 +291,10 @@ def _deliver(files: Any, local: Path, path: PurePosixPath, unless_there: str | N
             files.makedirs(str(path.parent), exist_ok=True)
         try:
             files.put_file(str(local), partial)
-            files.invalidate_cache()  # it may have listed the folder before
-            if unless_there is not None and isinstance(look_up(unless_there), Found):
-                raise UserError(f"{unless_there} exists: add --overwrite to replace it")
+            if unless_there is not None:
+                files.invalidate_cache()  # it may have listed the folder before
+                if isinstance(look_up(unless_there), Found):
+                    raise UserError(f"{unless_there} exists: add --overwrite to replace it")
             files.mv(partial, str(path))
         except BaseException:
             if files.exists(partial):

@@ -14,15 +14,15 @@ from ..network.config import (
     DEEP_BANDS,
     DILATIONS,
     ERB_BANDS,
+    GATES,
+    HALF,
     KINDS,
     LEVELS,
 )
 
 MASK_FRAMES, ENHANCE_HOPS, RESAMPLE = range(3)  # what `chain.run` is to do
 CACHE_LINE = 64  # bytes; a vector that two of them share takes twice as long to load
-HALF = CHANNELS // 2
 HIGH_BINS = 192  # those that the ERB bank pools
-GATES = 3  # of a GRU: reset, update, new
 
 
 def _layout(name: str, **sizes: int) -> Any:

@@ -20,7 +20,6 @@ import mmap
 import os
 import platform
 import re
-import stat
 import struct
 import sys
 import threading
@@ -35,7 +34,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from ..errors import UserError
-from ..paths import PARTIAL, user_folder, write_whole
+from ..paths import remove_unused, user_folder, write_whole
 from .cpu import features, identity
 from .image import flatten
 from .layout import CACHE_LINE
@@ -51,7 +50,6 @@ _PAGE = 4096  # bytes; the image begins at the second one
 _NAME = "kernel-{}.bin"
 _OURS = re.compile(r"kernel-[0-9a-f]{20}\.bin")
 _DAY_S = 24 * 3600.0
-_UNUSED_S = 90 * _DAY_S  # then it is of a version or a CPU of the past
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _folder: Path | None = None  # in place of the user's cache
@@ -212,7 +210,7 @@ def _keep(content: bytes, path: Path) -> None:
     except (OSError, UserError) as error:
         _log.warning("it will compile again next time: %s", error)
     else:
-        _remove_unused(path.parent)
+        remove_unused(path.parent, _OURS)
 
 
 def _note_use(path: Path) -> None:
@@ -220,23 +218,6 @@ def _note_use(path: Path) -> None:
     with suppress(OSError):  # of a cache that is read only, or another user's
         if time.time() - path.stat().st_mtime > _DAY_S:
             os.utime(path)
-
-
-def _remove_unused(folder: Path) -> None:
-    """Remove kernels that nobody has used for a long time, and what killed processes left of some.
-
-    Who is just loading one has read it already, or compiles it again.
-    """
-    with suppress(OSError):
-        for path in folder.iterdir():
-            partial = PARTIAL.fullmatch(path.name)
-            if not _OURS.fullmatch(partial["target"] if partial else path.name):
-                continue
-            with suppress(OSError):  # another process was faster, or has it in use (Windows)
-                status = path.lstat()
-                used_s = max(status.st_mtime, status.st_atime)
-                if stat.S_ISREG(status.st_mode) and time.time() - used_s > _UNUSED_S:
-                    path.unlink()
 
 
 def compile_kernel() -> bytes:

@@ -19,6 +19,8 @@ from ..network.config import (
     DEEP_BANDS,
     ERB_BANDS,
     FEATURES,
+    GATES,
+    HALF,
     INPUT,
     KINDS,
     LEVELS,
@@ -27,8 +29,6 @@ from ..network.config import (
 from .layout import (
     ALL_CHANNELS,
     FEATURES_ONLY,
-    GATES,
-    HALF,
     HIGH_BINS,
     MANTISSA_BITS_CUT,
     SECOND_CHANNELS,

@@ -19,6 +19,8 @@ BANDS_AT = (65, 33, 33, 33, 33)  # bands that leave encoder level 0, 1, ... 4
 DEEP_BANDS = BANDS_AT[-1]
 
 CHANNELS = 16
+HALF = CHANNELS // 2  # of them, in one group
+GATES = 3  # of a GRU: reset, update, new
 DILATIONS = (1, 2, 5)  # of encoder levels 2, 3, 4 in time; the decoder mirrors them
 
 FEATURES = 9  # magnitude, real and imaginary part, each with its two neighbour bands

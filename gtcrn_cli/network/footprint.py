@@ -13,6 +13,7 @@ from .config import (
     DTYPE_BYTES,
     ERB_BANDS,
     FEATURES,
+    HALF,
     HOP,
     INPUT,
     LEVELS,
@@ -21,7 +22,6 @@ from .config import (
     GTCRNConfig,
 )
 
-HALF = CHANNELS // 2
 FLOAT_BYTES = 4
 
 

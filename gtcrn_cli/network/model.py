@@ -26,6 +26,7 @@ from .config import (
     DILATIONS,
     ERB_BANDS,
     FEATURES,
+    HALF,
     INPUT,
     LEVELS,
     LOW_BINS,
@@ -34,8 +35,6 @@ from .config import (
     GTCRNConfig,
 )
 from .fusion import Fusion, SkipCache, Skips
-
-HALF = CHANNELS // 2
 
 
 class GTBlockState(NamedTuple):

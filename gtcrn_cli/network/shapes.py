@@ -11,14 +11,13 @@ from .config import (
     DILATIONS,
     ERB_BANDS,
     FEATURES,
+    GATES,
+    HALF,
     INPUT,
     LEVELS,
     LOW_BINS,
     GTCRNConfig,
 )
-
-HALF = CHANNELS // 2
-GATES = 3  # of a GRU
 
 Shape = tuple[int, ...]
 _Named = Iterator[tuple[str, Shape]]

@@ -7,7 +7,6 @@ import json
 import logging
 import mmap
 import re
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -25,7 +24,7 @@ from ..audio import ffmpeg
 from ..errors import UserError
 from ..evaluation.recordings import Mono, audio_files, read_mono
 from ..network.config import SAMPLE_RATE
-from ..paths import replacing, user_folder
+from ..paths import remove_unused, replacing, user_folder
 from .clips import FAINTEST, Clip
 
 log = logging.getLogger(__name__)
@@ -33,9 +32,8 @@ log = logging.getLogger(__name__)
 Random = np.random.Generator
 MOST_OF_A_GROUP = 4.0  # how often one is drawn at most, over what is its share among equals
 QUIET = 1 / 16  # of full scale: what peaks below is kept at a larger scale, as 16 bits are few
-KEPT_S = 90 * 24 * 3600.0  # how long decoded audio that nobody asks for is kept
 LAYOUT = 2  # of what is kept
-OURS = re.compile(r"[0-9a-f]{16}\.np[yz]|\.[0-9a-f]{16}\.np[yz]\.[0-9a-f]{12}\.part")
+OURS = re.compile(r"[0-9a-f]{16}\.np[yz]")
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,8 @@ def load_corpus(
             "there are no clips to load: an index needs rows whose split is 'valid', and others"
         )
     folder = cache_dir or user_folder(user_cache_path, "XDG_CACHE_HOME") / "corpora"
-    _remove_unused(folder, log)
+    if removed := remove_unused(folder, OURS):
+        log(f"removed {removed} files of {folder}: decoded audio that was unused for 90 days")
     digest = hashlib.sha256(repr((LAYOUT, ffmpeg.is_installed())).encode())
     for clip in clips:
         digest.update(repr((*_state(clip.path), clip.start, clip.length)).encode())
@@ -207,7 +206,7 @@ def load_corpus(
         log(line)
     with suppress(OSError):  # of somebody else's cache
         for path in (cached, cached.with_suffix(".npy")):
-            path.touch()  # it is in use: see `_remove_unused`
+            path.touch()  # it is in use: see `paths.remove_unused`
     kept = table["lengths"] > 0
     starts, lengths, gains = (table[name][kept] for name in ("starts", "lengths", "gains"))
     names, sources = np.unique([clip.source for clip in clips], return_inverse=True)
@@ -264,18 +263,6 @@ def _kept(cached: Path) -> tuple[dict[str, Any], NDArray[np.int16]] | None:
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     return (table, samples) if whole else None
-
-
-def _remove_unused(folder: Path, log: Callable[[str], None]) -> None:
-    """Remove what was decoded for a training that was given up, and nothing that is not ours."""
-    removed = 0
-    with suppress(OSError):
-        for path in list(folder.iterdir()):
-            if OURS.fullmatch(path.name) and time.time() - path.stat().st_mtime > KEPT_S:
-                path.unlink()
-                removed += 1
-    if removed:
-        log(f"removed {removed} files of {folder}: decoded audio that was unused for 90 days")
 
 
 def _decode_all(clips: Sequence[Clip], target: Path, log: Callable[[str], None]) -> None:

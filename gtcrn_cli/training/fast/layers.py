@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...network.config import HALF
 from ...network.fusion import Fusion, align
-from ...network.model import HALF, ConvBlock, GTBlock, GTBlockState
+from ...network.model import ConvBlock, GTBlock, GTBlockState
 from .conv import convolve, plain_weight
 from .gru import BlockGRU
 from .norm import normalize_and_activate
