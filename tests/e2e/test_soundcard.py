@@ -97,7 +97,7 @@ def test_what_is_played_is_what_denoise_makes(
         faults = ("underruns", "overruns", "dropped")
         counted = [status[fault] for fault in faults]
         assert counted == [before[fault] for fault in faults], process.history()
-        assert abs(status["latency_ms"] - LATENCY_MS) < 100
+        assert abs(status["latency_ms"] - LATENCY_MS) < 100, process.history()
         assert server.gtcrn("denoise", str(input_path), str(enhanced_path)).returncode == 0
         enhanced = soundfile.read(enhanced_path)[0]
         output = soundfile.read(output_path)[0]
@@ -118,7 +118,9 @@ def test_what_is_played_is_what_denoise_makes(
 
 
 def settled(event: dict[str, Any]) -> bool:
-    return runs(event) and event["uptime_s"] > 12 and event["drift_ppm"] == 0
+    if not runs(event) or event["uptime_s"] <= 12:
+        return False
+    return event["drift_ppm"] == 0 and abs(event["latency_ms"] - LATENCY_MS) < 100
 
 
 def stall(server: SoundServer, process: LiveProcess) -> None:
